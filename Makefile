@@ -1,0 +1,87 @@
+# s3gpu: `make demo` shows it, `make test` checks all of it. `make` alone lists the rest.
+
+S3GPU := cargo run --release --quiet --
+
+# About two minutes on two CPU cores. S3 needs a large learning rate for its latent weights in so short a run.
+DEMO_FLAGS := --dataset shapes --model resnet8 --method s3 --bits 3 --latent-lr 10 \
+	--epochs 10 --batch-size 128 --lr 0.1 --seed 1
+
+# Integration tests that use an adapter: they run once on the default one and once on SwiftShader.
+GPU_TESTS := kernels golden training
+
+# Browser and second Vulkan driver of the tests; both are names that the environment can change.
+export CHROMIUM ?= /usr/bin/chromium
+export SWIFTSHADER_ICD ?= /usr/lib/chromium/vk_swiftshader_icd.json
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup setup-tests build demo test lint test-default test-swiftshader test-tint doc bench
+
+help:
+	@echo 'make demo   set up, build, train ResNet-8 with 3-bit shift weights on drawn shapes (minutes), evaluate'
+	@echo 'make test   set up, then every check and test, cheapest first'
+	@echo
+	@echo 'make setup  check the tools; on Linux without any Vulkan driver, install a software one'
+	@echo 'make build  cargo build --release'
+	@echo 'make lint   rustfmt and clippy       make doc   the documentation, warnings as errors'
+	@echo 'make bench  time the kernels and a training step'
+	@echo 'make test-default | test-swiftshader | test-tint   the parts of make test'
+
+setup:
+	@scripts/setup.sh
+
+setup-tests:
+	@scripts/setup.sh --second-driver
+
+build:
+	cargo build --release
+
+demo: setup build
+	$(S3GPU) train $(DEMO_FLAGS) --out runs/demo --force
+	$(S3GPU) eval --weights runs/demo/best.safetensors --dataset shapes
+	@echo
+	@echo 'The run is in runs/demo: best.safetensors, metrics.jsonl, and the curves as a picture (.svg). Next:'
+	@echo '  $(S3GPU) train --dataset cifar10 --data-dir DIR --model resnet20 --method s3 --bits 3 --out runs/cifar10'
+	@echo '      DIR holds CIFAR-10 in its binary version, from https://www.cs.toronto.edu/~kriz/cifar.html'
+	@echo '  $(S3GPU) devices    the adapters here'
+	@echo '  $(S3GPU) doctor     every kernel against its twin on the CPU'
+	@echo '  $(S3GPU) --help     all commands; cargo install --path . puts s3gpu into your PATH'
+
+test: setup-tests lint test-default test-swiftshader test-tint doc
+	@echo 'make test: done'
+
+lint:
+	@{ cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1 || rustup component add rustfmt clippy
+	cargo fmt --check
+	cargo clippy --release --all-targets -- -D warnings
+
+test-default:
+	cargo test --release
+
+test-swiftshader:
+	@if [ -f "$(SWIFTSHADER_ICD)" ]; then \
+		echo 'The GPU tests once more, on SwiftShader ($(SWIFTSHADER_ICD))'; \
+		VK_DRIVER_FILES="$(SWIFTSHADER_ICD)" VK_ICD_FILENAMES="$(SWIFTSHADER_ICD)" \
+			cargo test --release $(GPU_TESTS:%=--test %); \
+	else \
+		echo 'SKIPPED: the GPU tests on SwiftShader, as $(SWIFTSHADER_ICD) is not there'; \
+	fi
+
+# The dumped shaders stay in target/wgsl, so that the lines of a failure can be read.
+test-tint:
+	@missing=; for tool in node npm "$(CHROMIUM)"; do \
+		command -v "$$tool" >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then echo "SKIPPED: the shaders in Tint, as there is no$$missing"; exit 0; fi; \
+	set -e; cd tests/tint; \
+	[ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund || { \
+		echo 'npm could not fetch playwright-core for the Tint check (no network?)' >&2; exit 1; }; \
+	cd ../..; rm -rf target/wgsl; \
+	$(S3GPU) doctor --dump-shaders target/wgsl; \
+	node tests/tint/check.mjs target/wgsl
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+bench: setup
+	cargo bench --bench kernels
+	cargo bench --bench step

@@ -1,0 +1,17 @@
+// The S3 recursion (NeurIPS 2021): s_0 = 0, s_t = [shift_t > 0] · (s_{t−1} + 1), from the gates as bits, bit t − 1 for shift_t.
+fn s3_shift(gates: u32, upto: u32) -> u32 {
+    var s = 0u;
+    for (var t = 0u; t < upto; t++) {
+        s = select(0u, s + 1u, ((gates >> t) & 1u) == 1u);
+    }
+    return s;
+}
+
+// The layer's shift gates of weight i as bits; T latents behind sign and sparse.
+fn s3_gates(s: Segment, i: u32, shifts: u32) -> u32 {
+    var gates = 0u;
+    for (var t = 0u; t < shifts; t++) {
+        gates |= u32(params[s.base + (2u + t) * s.stride + i] > 0.0) << t;
+    }
+    return gates;
+}

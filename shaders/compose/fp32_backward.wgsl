@@ -1,0 +1,22 @@
+// dL/dweight = dL/dW, from the padded layout to the latent's. One invocation a weight.
+struct Params {
+    groups: u32,  // workgroups in the table
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> table: array<u32>;
+@group(0) @binding(2) var<storage, read> dweight: array<f32>;      // [k, k, cin, cout] a layer
+@group(0) @binding(3) var<storage, read_write> grads: array<f32>;
+
+@compute @workgroup_size(64)
+fn fp32_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
+    let g = group_index(group, groups);
+    if (g >= p.groups) {
+        return;
+    }
+    let s = segment_of(g, p.groups);
+    let i = (g - s.group) * 64u + lane;
+    if (i < s.count) {
+        grads[s.base + i] = dweight[weight_index(s, i)];
+    }
+}

@@ -1,0 +1,87 @@
+// y[n, oy, ox, co] = Σ_{ky, kx, ci} x[n, oy·stride + ky − pad, ox·stride + kx − pad, ci] · weight[ky, kx, ci, co]
+// NHWC, vec4 over channels. One invocation computes 8 neighbouring pixels of a row times 8 output channels in registers: the
+// columns that the 8 pixels see are loaded once for all kx, and no workgroup memory is used.
+const K: u32 = 3u;
+const STRIDE: u32 = 1u;
+const COLS: u32 = 10u; // 7 · STRIDE + K
+struct Params {
+    n: u32,       // images
+    h: u32,       // input
+    w: u32,
+    cin4: u32,    // input channels / 4, rounded up
+    oh: u32,      // output
+    ow: u32,
+    cout4: u32,   // output channels / 4, rounded up
+    k: u32,       // kernel size
+    stride: u32,
+    pad: u32,
+    offset: u32,  // of the layer in the weight slab, in vec4
+    chunk: u32,   // images in one partial sum of the weight gradient
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // [n, h, w, cin4]
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;   // [k, k, cin, cout4] at offset
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // [n, oh, ow, cout4]
+
+fn column(row: u32, ix: i32, ci: u32) -> vec4<f32> {
+    let last = i32(p.w) - 1;
+    let v = x[(row + u32(clamp(ix, 0, last))) * p.cin4 + ci];
+    return select(vec4(0.0), v, ix >= 0 && ix <= last);
+}
+
+@compute @workgroup_size(64)
+fn conv_forward_direct(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
+    let tiles = (p.ow + 7u) / 8u;
+    let blocks = (p.cout4 + 1u) / 2u;
+    let i = group_index(group, groups) * 64u + lane;
+    if (i >= p.n * p.oh * tiles * blocks) {
+        return;
+    }
+    let co = (i % blocks) * 2u;
+    let ox = (i / blocks) % tiles * 8u;
+    let oy = i / (blocks * tiles) % p.oh;
+    let image = i / (blocks * tiles * p.oh);
+    let pair = min(co + 1u, p.cout4 - 1u); // the last block of an odd count computes its only vec4 twice
+    let left = i32(ox * STRIDE) - i32(p.pad);
+    var a: array<vec4<f32>, 8>;
+    var b: array<vec4<f32>, 8>;
+    for (var ky = 0u; ky < K; ky++) {
+        let iy = i32(oy * STRIDE + ky) - i32(p.pad);
+        if (iy < 0 || iy >= i32(p.h)) {
+            continue;
+        }
+        let row = (image * p.h + u32(iy)) * p.w;
+        for (var ci = 0u; ci < p.cin4; ci++) {
+            var col: array<vec4<f32>, COLS>;
+            //#repeat j COLS
+            col[$j] = column(row, left + $j, ci);
+            //#end
+            //#repeat kx K
+            {
+                let wi = p.offset + ((ky * K + $kxu) * p.cin4 + ci) * 4u * p.cout4;
+                //#repeat c 4
+                let u$c = weight[wi + $cu * p.cout4 + co];
+                let v$c = weight[wi + $cu * p.cout4 + pair];
+                //#end
+                //#repeat q 8
+                {
+                    let s = col[$qu * STRIDE + $kxu];
+                    a[$q] = fma(s.xxxx, u0, fma(s.yyyy, u1, fma(s.zzzz, u2, fma(s.wwww, u3, a[$q]))));
+                    b[$q] = fma(s.xxxx, v0, fma(s.yyyy, v1, fma(s.zzzz, v2, fma(s.wwww, v3, b[$q]))));
+                }
+                //#end
+            }
+            //#end
+        }
+    }
+    let out = ((image * p.oh + oy) * p.ow + ox) * p.cout4 + co;
+    //#repeat q 8
+    if (ox + $qu < p.ow) {
+        y[out + $qu * p.cout4] = a[$q];
+        if (pair > co) {
+            y[out + $qu * p.cout4 + 1u] = b[$q];
+        }
+    }
+    //#end
+}

@@ -1,0 +1,41 @@
+// part[t, 0, c] = mean and part[t, 1, c] = Σ (x − mean)² of channel c over tile t, one load a pixel: deviations are taken from the
+// tile's first pixel, since Σx² − (Σx)²/n loses the digits that the variance needs.
+struct Params {
+    pixels: u32,       // n · h · w
+    c4: u32,           // channels / 4, rounded up
+    tile: u32,         // pixels in one partial result
+    tiles: u32,        // ⌈pixels / tile⌉
+    weight: u32,       // first vec4 of gamma in the parameter and gradient slabs
+    bias: u32,         // first vec4 of beta there
+    running_mean: u32, // first vec4 in the state slab
+    running_var: u32,
+    eps: f32,
+    momentum: f32,
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;           // [pixels, c4]
+@group(0) @binding(2) var<storage, read_write> part: array<vec4<f32>>;  // [tiles, 2, c4]
+
+@compute @workgroup_size(64)
+fn bn_stats(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
+    let i = group_index(group, groups) * 64u + lane;
+    if (i >= p.tiles * p.c4) {
+        return;
+    }
+    let c = i % p.c4;
+    let tile = i / p.c4;
+    let start = tile * p.tile;
+    let end = min(start + p.tile, p.pixels);
+    let origin = x[start * p.c4 + c];
+    var sum = vec4(0.0);
+    var squares = vec4(0.0);
+    for (var pixel = start + 1u; pixel < end; pixel++) {
+        let d = x[pixel * p.c4 + c] - origin;
+        sum += d;
+        squares = fma(d, d, squares);
+    }
+    let mean = sum / f32(end - start);
+    part[tile * 2u * p.c4 + c] = origin + mean;
+    part[(tile * 2u + 1u) * p.c4 + c] = max(squares - sum * mean, vec4(0.0));
+}

@@ -1,0 +1,6 @@
+//! Files that matter: written whole or not at all, read with every claim checked.
+
+mod atomic;
+pub mod tensors;
+
+pub use atomic::write_atomic;

@@ -1,0 +1,35 @@
+//! The shapes that every rung must get right.
+
+use super::ConvParams;
+use crate::kernels::{Case, Fill};
+
+/// (images, [h, w, cin], cout, [k, stride, pad]): sizes around the register tiles, odd channels, strides, kernel sizes, paddings.
+const SHAPES: &[(u32, [u32; 3], u32, [u32; 3])] = &[
+    (2, [8, 8, 16], 16, [3, 1, 1]),
+    (1, [9, 9, 8], 12, [3, 1, 1]),
+    (3, [7, 15, 3], 8, [3, 1, 1]),
+    (2, [16, 17, 16], 32, [3, 2, 1]),
+    (2, [9, 8, 4], 20, [3, 2, 1]),
+    (2, [8, 8, 16], 32, [1, 2, 0]),
+    (1, [7, 9, 12], 4, [1, 1, 0]),
+    (1, [18, 17, 3], 8, [7, 2, 3]),
+    (1, [9, 9, 4], 4, [7, 1, 3]),
+    (1, [1, 1, 4], 4, [3, 1, 1]),
+    (1, [5, 5, 5], 6, [3, 1, 0]),
+    (2, [6, 6, 4], 4, [3, 1, 2]),
+    (1, [5, 6, 4], 8, [5, 1, 2]),
+    (1, [11, 10, 4], 4, [3, 3, 1]),
+    (1, [24, 24, 4], 4, [9, 1, 4]),
+    (5, [4, 4, 64], 64, [3, 1, 1]),
+    (3, [2, 257, 4], 4, [3, 1, 1]),
+];
+
+pub(super) fn all() -> Vec<Case<ConvParams>> {
+    let case = |&(n, input, cout, conv): &(u32, [u32; 3], u32, [u32; 3])| {
+        let p = ConvParams { offset: 3, chunk: 2, ..ConvParams::new(n, input, cout, conv) };
+        let ([h, w, c], [k, stride, pad]) = (input, conv);
+        let name = format!("{n}x{h}x{w}x{c} to {cout}, {k}x{k} stride {stride} pad {pad}");
+        Case::new(name, p, vec![Fill::Normal(1.0), Fill::Normal(1.0), Fill::Out])
+    };
+    SHAPES.iter().map(case).collect()
+}

@@ -1,0 +1,176 @@
+//! Convolution: forward, gradient to the input, gradient to the weight, each as a family of rungs with one twin.
+//!
+//! A rung is a kernel of its family with the same parameters, bindings, twin and cases; it differs in its shader, its constants and
+//! the shapes that it fits. [`pick`] takes the family's default for a shape, or the rung that a run recorded.
+
+mod cases;
+pub mod rungs;
+mod sum_partials;
+mod twins;
+
+pub use sum_partials::{SumPartials, SumPartialsParams};
+
+use super::kernel::{read, write};
+use super::{AnyKernel, Args, Binding, Case, Const, Cost, Kernel, Source, Tolerance, groups_for};
+use crate::error::{Error, Result};
+
+crate::params! {
+    /// Shape of a convolution; the three families share it.
+    pub struct ConvParams {
+        /// Images in the batch.
+        n: u32,
+        /// Input height.
+        h: u32,
+        /// Input width.
+        w: u32,
+        /// Input channels / 4, rounded up.
+        cin4: u32,
+        /// Output height.
+        oh: u32,
+        /// Output width.
+        ow: u32,
+        /// Output channels / 4, rounded up.
+        cout4: u32,
+        /// Kernel size; kernels are square.
+        k: u32,
+        /// Stride in both directions.
+        stride: u32,
+        /// Padding with zeros on all four sides.
+        pad: u32,
+        /// First vec4 of the layer in the weight slab.
+        offset: u32,
+        /// Images that one partial sum of the weight gradient covers.
+        chunk: u32,
+    }
+}
+
+impl ConvParams {
+    /// A convolution of `n` images [h, w, cin] to `cout` channels, at the start of its slab.
+    pub fn new(n: u32, [h, w, cin]: [u32; 3], cout: u32, [k, stride, pad]: [u32; 3]) -> Self {
+        let out = |size: u32| (size + 2 * pad - k) / stride + 1;
+        let (cin4, cout4) = (cin.div_ceil(4), cout.div_ceil(4));
+        Self { n, h, w, cin4, oh: out(h), ow: out(w), cout4, k, stride, pad, offset: 0, chunk: 1 }
+    }
+    /// Padded weights of the layer.
+    pub fn weights(&self) -> usize {
+        16 * (self.k * self.k * self.cin4 * self.cout4) as usize
+    }
+    /// Partial sums of the weight gradient.
+    pub fn chunks(&self) -> u32 {
+        self.n.div_ceil(self.chunk)
+    }
+    fn input(&self) -> usize {
+        4 * self.n as usize * (self.h * self.w * self.cin4) as usize
+    }
+    fn output(&self) -> usize {
+        4 * self.n as usize * (self.oh * self.ow * self.cout4) as usize
+    }
+    fn slab(&self) -> usize {
+        4 * self.offset as usize + self.weights()
+    }
+    /// Operations and bytes, the same for all three directions.
+    fn cost(&self) -> Cost {
+        let flops = 2.0 * f64::from(self.n * self.oh * self.ow) * self.weights() as f64;
+        Cost { flops, bytes: 4.0 * (self.input() + self.output() + self.weights()) as f64 }
+    }
+}
+
+/// A direction of the convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// y from x and W.
+    Forward,
+    /// dx from dy and the transposed W.
+    BackwardInput,
+    /// Partial sums of dW from x and dy.
+    BackwardWeight,
+}
+
+/// One shader of a family: what it compiles, how it spreads over invocations and which shapes it fits. All that a family's rungs
+/// share (bindings, twin, cases, tolerance, cost) is in the one [`Kernel`] implementation below.
+pub struct Rung {
+    /// Whose twin and cases it has.
+    pub family: Family,
+    /// The shader.
+    pub source: Source,
+    /// Its constants for a shape.
+    pub consts: fn(&ConvParams) -> Vec<Const>,
+    /// Invocations for a shape.
+    pub items: fn(&ConvParams) -> u64,
+    /// Whether it can compute the shape.
+    pub fits: fn(&ConvParams) -> bool,
+}
+
+impl Kernel for Rung {
+    type Params = ConvParams;
+    fn source(&self) -> Source {
+        self.source
+    }
+    fn bindings(&self) -> &'static [Binding] {
+        match self.family {
+            Family::Forward => const { &[read("x"), read("weight"), write("y")] },
+            Family::BackwardInput => const { &[read("dy"), read("weight_t"), write("dx")] },
+            Family::BackwardWeight => const { &[read("x"), read("dy"), write("part")] },
+        }
+    }
+    fn consts(&self, p: &ConvParams) -> Vec<Const> {
+        (self.consts)(p)
+    }
+    fn groups(&self, p: &ConvParams) -> u64 {
+        groups_for((self.items)(p))
+    }
+    fn lens(&self, p: &ConvParams) -> Vec<usize> {
+        match self.family {
+            Family::Forward => vec![p.input(), p.slab(), p.output()],
+            Family::BackwardInput => vec![p.output(), p.slab(), p.input()],
+            Family::BackwardWeight => vec![p.input(), p.output(), p.chunks() as usize * p.weights()],
+        }
+    }
+    fn twin(&self, p: &ConvParams, a: &mut Args) {
+        match self.family {
+            Family::Forward => twins::forward(p, a),
+            Family::BackwardInput => twins::backward_input(p, a),
+            Family::BackwardWeight => twins::backward_weight(p, a),
+        }
+    }
+    fn tolerance(&self, p: &ConvParams) -> Tolerance {
+        let terms = match self.family {
+            Family::Forward => 4 * p.k * p.k * p.cin4,
+            Family::BackwardInput => 4 * p.k * p.k * p.cout4,
+            Family::BackwardWeight => p.chunk * p.oh * p.ow,
+        };
+        // Sums run in sequence, whose error grows faster than log2(terms) in the worst case; 4 covers the signs that occur.
+        Tolerance::Budget { c: 4.0, terms: terms.into() }
+    }
+    fn cases(&self) -> Vec<Case<ConvParams>> {
+        cases::all().into_iter().filter(|c| (self.fits)(&c.params)).collect()
+    }
+    fn cost(&self, p: &ConvParams) -> Cost {
+        p.cost()
+    }
+}
+
+/// A family's rungs, the default first; the last fits every shape.
+pub fn rungs(family: Family) -> &'static [&'static Rung] {
+    match family {
+        Family::Forward => const { &[&rungs::FORWARD_DIRECT, &rungs::FORWARD_NAIVE] },
+        Family::BackwardInput => const { &[&rungs::BACKWARD_INPUT_DIRECT, &rungs::BACKWARD_INPUT_NAIVE] },
+        Family::BackwardWeight => const { &[&rungs::BACKWARD_WEIGHT_DIRECT, &rungs::BACKWARD_WEIGHT_NAIVE] },
+    }
+}
+
+/// The rung for a shape: the first that fits among `forced` names of this family, else the family's first that fits.
+///
+/// # Errors
+/// [`Error::Usage`] where a forced name belongs to no rung at all.
+pub fn pick(family: Family, p: &ConvParams, forced: &[String]) -> Result<&'static dyn AnyKernel> {
+    use Family::{BackwardInput, BackwardWeight, Forward};
+    let all = || [Forward, BackwardInput, BackwardWeight].into_iter().flat_map(rungs).map(|r| r.name());
+    if let Some(name) = forced.iter().find(|f| !all().any(|n| n == f.as_str())) {
+        let known = all().collect::<Vec<_>>().join(", ");
+        return Err(Error::usage(format!("no convolution rung is called `{name}`"), format!("known rungs: {known}")));
+    }
+    let fitting = || rungs(family).iter().copied().filter(|r| (r.fits)(p)).map(|r| r as &dyn AnyKernel);
+    let wanted = fitting().find(|k| forced.iter().any(|f| f == k.name()));
+    Ok(wanted.or_else(|| fitting().next()).expect("the last rung fits every shape"))
+}

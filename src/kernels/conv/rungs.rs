@@ -1,0 +1,72 @@
+//! The rungs: one static a shader.
+
+use super::{ConvParams, Family, Rung};
+
+/// The unrolled kernels keep a row's columns in registers; beyond 7x7 the readable rung takes over.
+fn unrollable(p: &ConvParams) -> bool {
+    p.k <= 7 && p.stride <= 2
+}
+
+fn vec4s(pixels: u32, channels4: u32) -> u64 {
+    u64::from(pixels) * u64::from(channels4)
+}
+
+/// Readable: one output an invocation.
+pub static FORWARD_NAIVE: Rung = Rung {
+    family: Family::Forward,
+    source: crate::wgsl!("conv/conv_forward_naive"; "grid"),
+    consts: |_| Vec::new(),
+    items: |p| 4 * vec4s(p.n * p.oh * p.ow, p.cout4),
+    fits: |_| true,
+};
+
+/// Portable, register-blocked: 8 pixels times 8 output channels an invocation.
+pub static FORWARD_DIRECT: Rung = Rung {
+    family: Family::Forward,
+    source: crate::wgsl!("conv/conv_forward_direct"; "grid"),
+    consts: |p| vec![("K", p.k), ("STRIDE", p.stride), ("COLS", 7 * p.stride + p.k)],
+    items: |p| vec4s(p.n * p.oh * p.ow.div_ceil(8), p.cout4.div_ceil(2)),
+    fits: unrollable,
+};
+
+/// Readable: one input gradient an invocation.
+pub static BACKWARD_INPUT_NAIVE: Rung = Rung {
+    family: Family::BackwardInput,
+    source: crate::wgsl!("conv/conv_backward_input_naive"; "grid"),
+    consts: |_| Vec::new(),
+    items: |p| 4 * vec4s(p.n * p.h * p.w, p.cin4),
+    fits: |_| true,
+};
+
+/// Portable, register-blocked: 8 pixels times 8 input channels an invocation.
+pub static BACKWARD_INPUT_DIRECT: Rung = Rung {
+    family: Family::BackwardInput,
+    source: crate::wgsl!("conv/conv_backward_input_direct"; "grid"),
+    consts: |p| {
+        let taps = p.k.div_ceil(p.stride);
+        vec![("K", p.k), ("STRIDE", p.stride), ("TAPS", taps), ("COLS", 7 + taps)]
+    },
+    items: |p| vec4s(p.n * p.h * p.stride * p.w.div_ceil(p.stride).div_ceil(8), p.cin4.div_ceil(2)),
+    fits: unrollable,
+};
+
+/// Readable: one weight's partial sum an invocation.
+pub static BACKWARD_WEIGHT_NAIVE: Rung = Rung {
+    family: Family::BackwardWeight,
+    source: crate::wgsl!("conv/conv_backward_weight_naive"; "grid"),
+    consts: |_| Vec::new(),
+    items: |p| u64::from(p.chunks()) * p.weights() as u64,
+    fits: |_| true,
+};
+
+/// Portable, register-blocked: up to 3 kx times 4 input times 4 output channels an invocation.
+pub static BACKWARD_WEIGHT_DIRECT: Rung = Rung {
+    family: Family::BackwardWeight,
+    source: crate::wgsl!("conv/conv_backward_weight_direct"; "grid"),
+    consts: |p| {
+        let block = p.k.min(3);
+        vec![("STRIDE", p.stride), ("BLOCK", block), ("COLS", block + p.stride), ("ROWS", 4 * block)]
+    },
+    items: |p| vec4s(p.chunks() * p.k * p.k.div_ceil(3), p.cin4 * p.cout4),
+    fits: unrollable,
+};

@@ -1,0 +1,75 @@
+//! The kernels: each is one WGSL file and one implementation of [`Kernel`], and one word in [`registry`].
+//!
+//! | family | file |
+//! |---|---|
+//! | batch from u8 pixels | [`augment`] |
+//! | convolution and its gradients | [`conv`] |
+//! | batch norm | [`norm`] |
+//! | ReLU, addition | [`act`] |
+//! | shortcut, pools | [`pool`] |
+//! | classifier | [`linear`] |
+//! | loss and a step's figures | [`loss`] |
+//! | latents to weights and back | [`compose`] |
+//! | optimizer | [`optim`] |
+
+pub mod act;
+pub mod augment;
+pub mod check;
+pub mod compose;
+pub mod conv;
+pub mod doctor;
+mod kernel;
+pub mod linear;
+pub mod loss;
+pub mod norm;
+pub mod optim;
+pub mod pool;
+mod twin;
+
+pub use check::{Case, Fill, Tolerance};
+pub use kernel::{
+    Access, AnyCase, AnyKernel, Binding, Const, Cost, Elem, Field, GROUP, Kernel, Params, Source, WgslType, groups_for, read,
+    read_u32, update, write, write_u32,
+};
+pub use twin::{Arg, Args, Data, Out, Output};
+
+/// Every kernel. Validation, tests, benches and `s3gpu doctor` walk this list.
+pub fn registry() -> Vec<&'static dyn AnyKernel> {
+    vec![
+        &augment::Augment,
+        &conv::rungs::FORWARD_NAIVE,
+        &conv::rungs::FORWARD_DIRECT,
+        &conv::rungs::BACKWARD_INPUT_NAIVE,
+        &conv::rungs::BACKWARD_INPUT_DIRECT,
+        &conv::rungs::BACKWARD_WEIGHT_NAIVE,
+        &conv::rungs::BACKWARD_WEIGHT_DIRECT,
+        &conv::SumPartials,
+        &norm::BnStats,
+        &norm::BnStatsMerge,
+        &norm::BnApply,
+        &norm::BnEval,
+        &norm::BnBackwardStats,
+        &norm::BnBackwardMerge,
+        &norm::BnBackwardApply,
+        &act::Relu,
+        &act::ReluBackward,
+        &act::Add,
+        &pool::PadShortcut,
+        &pool::PadShortcutBackward,
+        &pool::MaxPool,
+        &pool::MaxPoolBackward,
+        &pool::GlobalAvgPool,
+        &pool::GlobalAvgPoolBackward,
+        &linear::LinearForward,
+        &linear::LinearBackwardInput,
+        &linear::LinearBackwardWeight,
+        &loss::SoftmaxCrossEntropy,
+        &loss::Metrics,
+        &compose::fp32::Fp32Compose,
+        &compose::fp32::Fp32Backward,
+        &compose::s3::S3Compose,
+        &compose::s3::S3Backward,
+        &compose::s3::S3Regularizer,
+        &optim::Sgd,
+    ]
+}

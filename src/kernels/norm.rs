@@ -1,0 +1,271 @@
+//! Batch norm: training in statistics, merge and apply; evaluation; backward in the same three parts.
+
+use super::{Case, Fill, Tolerance, groups_for, read, update, write};
+
+crate::params! {
+    /// A batch norm over `pixels` = n·h·w values a channel; the seven kernels share it.
+    pub struct BatchNormParams {
+        /// n·h·w.
+        pixels: u32,
+        /// Channels / 4, rounded up.
+        c4: u32,
+        /// Pixels in one partial result.
+        tile: u32,
+        /// ⌈pixels / tile⌉.
+        tiles: u32,
+        /// First vec4 of gamma in the parameter and gradient slabs.
+        weight: u32,
+        /// First vec4 of beta there.
+        bias: u32,
+        /// First vec4 of the running mean in the state slab.
+        running_mean: u32,
+        /// First vec4 of the running variance there.
+        running_var: u32,
+        /// Added to the variance.
+        eps: f32,
+        /// Share of the new value in the running ones.
+        momentum: f32,
+    }
+}
+
+impl BatchNormParams {
+    /// Pixels in one partial result: short enough to keep many invocations busy, long enough for a short merge.
+    pub const TILE: u32 = 128;
+
+    /// A batch norm of `pixels` values in each of `channels`, PyTorch's eps and momentum, slabs at 0.
+    pub fn new(pixels: u32, channels: u32) -> Self {
+        let tiles = pixels.div_ceil(Self::TILE);
+        Self { pixels, c4: channels.div_ceil(4), tile: Self::TILE, tiles, eps: 1e-5, momentum: 0.1, ..Default::default() }
+    }
+    /// Words of the activation.
+    fn words(&self) -> u32 {
+        4 * self.pixels * self.c4
+    }
+    /// Words of the partial results.
+    pub fn partials(&self) -> u32 {
+        8 * self.tiles * self.c4
+    }
+    /// Words of the slab up to the last parameter.
+    fn slab(&self) -> u32 {
+        4 * (self.weight.max(self.bias) + self.c4)
+    }
+    fn state(&self) -> u32 {
+        4 * (self.running_mean.max(self.running_var) + self.c4)
+    }
+}
+
+fn cases(fills: &[Fill]) -> Vec<Case<BatchNormParams>> {
+    [(1, 4), (2, 3), (127, 8), (128, 5), (129, 4), (64 * 128 + 17, 12), (300 * 128, 4)]
+        .map(|(pixels, channels)| {
+            let mut p = BatchNormParams::new(pixels, channels);
+            (p.weight, p.bias, p.running_mean, p.running_var) = (1, 1 + p.c4, 2, 2 + p.c4);
+            Case::new(format!("{pixels} pixels, {channels} channels"), p, fills.to_vec())
+        })
+        .to_vec()
+}
+
+/// Far from zero, so that variance by E[x²] − E[x]² would fail.
+const OFFSET: Fill = Fill::Uniform(90.0, 100.0);
+const NORMAL: Fill = Fill::Normal(1.0);
+const POSITIVE: Fill = Fill::Uniform(0.5, 2.0);
+
+crate::kernel! {
+    /// Mean and squared deviations of each tile.
+    pub BnStats(p: BatchNormParams) {
+        source: crate::wgsl!("norm/bn_stats"; "grid"),
+        bindings: [read("x"), write("part")],
+        consts: [],
+        groups: groups_for(u64::from(p.tiles) * u64::from(p.c4)),
+        lens: [p.words(), p.partials()],
+        tolerance: Tolerance::Budget { c: 4.0, terms: p.tile.into() },
+        cost: (4 * p.words(), p.words() + p.partials()),
+        cases: cases(&[OFFSET, Fill::Out]),
+        twin(a): {
+            let (x, mut part) = (a.f(0), a.out(1));
+            let c = 4 * p.c4 as usize;
+            for tile in 0..p.tiles as usize {
+                let start = tile * p.tile as usize;
+                let end = (start + p.tile as usize).min(p.pixels as usize);
+                let n = (end - start) as f64;
+                for k in 0..c {
+                    let values = || x[start * c + k..].iter().step_by(c).take(end - start);
+                    let mean = values().sum::<f64>() / n;
+                    let m2 = values().map(|v| (v - mean).powi(2)).sum::<f64>();
+                    // The shader's deviations are from the first value: that is the scale of its rounding.
+                    let origin = x[start * c + k];
+                    let spread = values().map(|v| (v - origin).abs()).sum::<f64>() / n;
+                    part.set(tile * 2 * c + k, mean, mean.abs() + origin.abs() + spread);
+                    part.set((tile * 2 + 1) * c + k, m2, values().map(|v| (v - origin).powi(2)).sum::<f64>());
+                }
+            }
+        }
+    }
+}
+
+crate::kernel! {
+    /// The batch's statistics, and the running ones.
+    pub BnStatsMerge(p: BatchNormParams) {
+        source: crate::wgsl!("norm/bn_stats_merge"; "grid", "num"),
+        bindings: [read("part"), write("stats"), update("state")],
+        consts: [],
+        groups: p.c4.into(),
+        lens: [p.partials(), 8 * p.c4, p.state()],
+        tolerance: Tolerance::Budget { c: 4.0, terms: p.tiles.into() },
+        cost: (12 * p.partials(), p.partials() + 8 * p.c4),
+        cases: cases(&[POSITIVE, Fill::Out, POSITIVE]),
+        twin(a): {
+            let (part, mut stats, mut state) = (a.f(0), a.out(1), a.out(2));
+            let c = 4 * p.c4 as usize;
+            let n = f64::from(p.pixels);
+            let count = |t: usize| f64::from(p.tile.min(p.pixels - t as u32 * p.tile));
+            for k in 0..c {
+                let tiles = || (0..p.tiles as usize).map(|t| (count(t), part[t * 2 * c + k], part[(t * 2 + 1) * c + k]));
+                let mean = tiles().map(|(n, mean, _)| n * mean).sum::<f64>() / n;
+                let m2 = tiles().map(|(n, m, m2)| m2 + n * (m - mean).powi(2)).sum::<f64>();
+                let scale = tiles().map(|(n, m, _)| n * m.abs()).sum::<f64>() / n;
+                let inv = (m2 / n + f64::from(p.eps)).sqrt().recip();
+                // Between-tile deviations carry the rounding of the means: relative to M2 that is scale²/variance.
+                let m2_mag = m2 + tiles().map(|(n, m, _)| n * (m - mean).abs() * scale).sum::<f64>();
+                stats.set(k, mean, scale);
+                stats.set(c + k, inv, inv * (1.0 + m2_mag / (m2 + n * f64::from(p.eps))));
+                let (momentum, unbiased) = (f64::from(p.momentum), m2 / f64::from(p.pixels.max(2) - 1));
+                for (at, new, mag) in [(p.running_mean, mean, scale), (p.running_var, unbiased, m2_mag / (n - 1.0).max(1.0))] {
+                    let i = 4 * at as usize + k;
+                    let old = state.v[i];
+                    state.set(i, (1.0 - momentum) * old + momentum * new, old.abs() + mag);
+                }
+            }
+        }
+    }
+}
+
+/// Normalizes with per-channel (mean, 1/√(var + eps)) pairs; shared by both forward twins.
+fn normalize(p: &BatchNormParams, x: &[f64], params: &[f64], y: &mut super::Out, moments: impl Fn(usize) -> (f64, f64)) {
+    let c = 4 * p.c4 as usize;
+    for i in 0..p.words() as usize {
+        let k = i % c;
+        let (mean, inv) = moments(k);
+        let (scale, bias) = (inv * params[4 * p.weight as usize + k], params[4 * p.bias as usize + k]);
+        y.set(i, (x[i] - mean) * scale + bias, (x[i] - mean).abs() * scale.abs() + bias.abs());
+    }
+}
+
+crate::kernel! {
+    /// Normalization by the batch's statistics.
+    pub BnApply(p: BatchNormParams) {
+        source: crate::wgsl!("norm/bn_apply"; "grid"),
+        bindings: [read("x"), read("stats"), read("params"), write("y")],
+        consts: [],
+        groups: groups_for(u64::from(p.words() / 4)),
+        lens: [p.words(), 8 * p.c4, p.slab(), p.words()],
+        tolerance: Tolerance::Budget { c: 4.0, terms: 0 },
+        cost: (4 * p.words(), 2 * p.words()),
+        cases: cases(&[OFFSET, POSITIVE, NORMAL, Fill::Out]),
+        twin(a): {
+            let (x, stats, params, mut y) = (a.f(0), a.f(1), a.f(2), a.out(3));
+            normalize(p, x, params, &mut y, |k| (stats[k], stats[4 * p.c4 as usize + k]));
+        }
+    }
+}
+
+crate::kernel! {
+    /// Normalization by the running statistics.
+    pub BnEval(p: BatchNormParams) {
+        source: crate::wgsl!("norm/bn_eval"; "grid", "num"),
+        bindings: [read("x"), read("state"), read("params"), write("y")],
+        consts: [],
+        groups: groups_for(u64::from(p.words() / 4)),
+        lens: [p.words(), p.state(), p.slab(), p.words()],
+        tolerance: Tolerance::Budget { c: 6.0, terms: 0 }, // 2 ulps of rsqrt, one each for difference, product and sum
+        cost: (8 * p.words(), 2 * p.words()),
+        cases: cases(&[OFFSET, POSITIVE, NORMAL, Fill::Out]),
+        twin(a): {
+            let (x, state, params, mut y) = (a.f(0), a.f(1), a.f(2), a.out(3));
+            let running = |at: u32, k: usize| state[4 * at as usize + k];
+            let inv = |k| (running(p.running_var, k) + f64::from(p.eps)).sqrt().recip();
+            normalize(p, x, params, &mut y, |k| (running(p.running_mean, k), inv(k)));
+        }
+    }
+}
+
+crate::kernel! {
+    /// Σ dy and Σ dy·x̂ of each tile.
+    pub BnBackwardStats(p: BatchNormParams) {
+        source: crate::wgsl!("norm/bn_backward_stats"; "grid"),
+        bindings: [read("x"), read("dy"), read("stats"), write("part")],
+        consts: [],
+        groups: groups_for(u64::from(p.tiles) * u64::from(p.c4)),
+        lens: [p.words(), p.words(), 8 * p.c4, p.partials()],
+        tolerance: Tolerance::Budget { c: 4.0, terms: p.tile.into() },
+        cost: (4 * p.words(), 2 * p.words() + p.partials()),
+        cases: cases(&[OFFSET, NORMAL, POSITIVE, Fill::Out]),
+        twin(a): {
+            let (x, dy, stats, mut part) = (a.f(0), a.f(1), a.f(2), a.out(3));
+            let c = 4 * p.c4 as usize;
+            for (tile, k) in (0..p.tiles as usize).flat_map(|t| (0..c).map(move |k| (t, k))) {
+                let start = tile * p.tile as usize;
+                let pixels = start..(start + p.tile as usize).min(p.pixels as usize);
+                let (mut sum, mut dot) = ([0.0; 2], [0.0; 2]);
+                for i in pixels.map(|pixel| pixel * c + k) {
+                    let product = dy[i] * (x[i] - stats[k]) * stats[c + k];
+                    sum = [sum[0] + dy[i], sum[1] + dy[i].abs()];
+                    dot = [dot[0] + product, dot[1] + product.abs()];
+                }
+                part.set(tile * 2 * c + k, sum[0], sum[1]);
+                part.set((tile * 2 + 1) * c + k, dot[0], dot[1]);
+            }
+        }
+    }
+}
+
+crate::kernel! {
+    /// dgamma, dbeta, and the sums that the input gradient needs.
+    pub BnBackwardMerge(p: BatchNormParams) {
+        source: crate::wgsl!("norm/bn_backward_merge"; "grid", "reduce"),
+        bindings: [read("part"), write("sums"), write("grads")],
+        consts: [],
+        groups: p.c4.into(),
+        lens: [p.partials(), 8 * p.c4, p.slab()],
+        tolerance: Tolerance::Budget { c: 4.0, terms: p.tiles.into() },
+        cost: (p.partials(), p.partials() + 16 * p.c4),
+        cases: cases(&[NORMAL, Fill::Out, Fill::Out]),
+        twin(a): {
+            let (part, mut sums, mut grads) = (a.f(0), a.out(1), a.out(2));
+            let c = 4 * p.c4 as usize;
+            for (row, slab) in [(0, p.bias), (1, p.weight)] {
+                for k in 0..c {
+                    let tiles = || (0..p.tiles as usize).map(|t| part[(2 * t + row) * c + k]);
+                    let (sum, mag) = (tiles().sum(), tiles().map(f64::abs).sum());
+                    sums.set(row * c + k, sum, mag);
+                    grads.set(4 * slab as usize + k, sum, mag);
+                }
+            }
+        }
+    }
+}
+
+crate::kernel! {
+    /// The input gradient.
+    pub BnBackwardApply(p: BatchNormParams) {
+        source: crate::wgsl!("norm/bn_backward_apply"; "grid"),
+        bindings: [read("x"), read("dy"), read("stats"), read("sums"), read("params"), write("dx")],
+        consts: [],
+        groups: groups_for(u64::from(p.words() / 4)),
+        lens: [p.words(), p.words(), 8 * p.c4, 8 * p.c4, p.slab(), p.words()],
+        tolerance: Tolerance::Budget { c: 8.0, terms: 0 }, // eight roundings on the longest path
+        cost: (9 * p.words(), 3 * p.words()),
+        cases: cases(&[OFFSET, NORMAL, POSITIVE, NORMAL, NORMAL, Fill::Out]),
+        twin(a): {
+            let (x, dy, stats, sums, params, mut dx) = (a.f(0), a.f(1), a.f(2), a.f(3), a.f(4), a.out(5));
+            let (c, m) = (4 * p.c4 as usize, f64::from(p.pixels));
+            for i in 0..p.words() as usize {
+                let k = i % c;
+                let (inv, gamma) = (stats[c + k], params[4 * p.weight as usize + k]);
+                let normal = (x[i] - stats[k]) * inv;
+                let terms = [dy[i], -sums[k] / m, -normal * sums[c + k] / m];
+                let mag = terms.iter().map(|t| t.abs()).sum::<f64>();
+                dx.set(i, inv * gamma * terms.iter().sum::<f64>(), (inv * gamma).abs() * mag);
+            }
+        }
+    }
+}

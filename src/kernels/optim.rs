@@ -1,0 +1,58 @@
+//! The optimizer.
+
+use super::{Case, Fill, Tolerance, groups_for, read, update};
+
+crate::params! {
+    /// One SGD step over a parameter slab.
+    pub struct SgdParams {
+        /// vec4 in the slab.
+        len4: u32,
+        /// First vec4 that is a latent.
+        latents: u32,
+        /// 1 for Nesterov momentum.
+        nesterov: u32,
+        /// Learning rate.
+        rate: f32,
+        /// Factor on the learning rate of latents.
+        latent_rate: f32,
+        /// Momentum.
+        momentum: f32,
+        /// Weight decay.
+        decay: f32,
+    }
+}
+
+crate::kernel! {
+    /// SGD with momentum, Nesterov and weight decay in PyTorch's form, dampening 0.
+    pub Sgd(p: SgdParams) {
+        source: crate::wgsl!("optim/sgd"; "grid"),
+        bindings: [read("grads"), update("params"), update("velocity")],
+        consts: [],
+        groups: groups_for(p.len4.into()),
+        lens: [4 * p.len4, 4 * p.len4, 4 * p.len4],
+        tolerance: Tolerance::Budget { c: 4.0, terms: 0 },
+        cost: (24 * p.len4, 20 * p.len4),
+        cases: [(0, 0), (1, 0), (64, 64), (65, 30), (1000, 400)].into_iter().flat_map(|(len4, latents)| {
+            [0, 1].map(|nesterov| {
+                let p = SgdParams { len4, latents, nesterov, rate: 0.1, latent_rate: 30.0, momentum: 0.9, decay: 0.05 };
+                Case::new(format!("{len4} vec4, latents from {latents}, nesterov {nesterov}"), p, vec![Fill::Normal(1.0); 3])
+            })
+        }).collect(),
+        twin(a): {
+            let (grads, mut params, mut velocity) = (a.f(0), a.out(1), a.out(2));
+            let (momentum, decay) = (f64::from(p.momentum), f64::from(p.decay));
+            for (i, grad) in grads.iter().enumerate().take(4 * p.len4 as usize) {
+                let (w, old) = (params.v[i], velocity.v[i]);
+                let g = grad + decay * w;
+                let v = momentum * old + g;
+                let v_mag = (momentum * old).abs() + grad.abs() + (decay * w).abs();
+                let d = if p.nesterov == 1 { g + momentum * v } else { v };
+                let latent = if i as u32 / 4 >= p.latents { p.latent_rate } else { 1.0 };
+                // The rate is rounded to f32 before it is used, as in the shader.
+                let rate = f64::from(p.rate * latent);
+                velocity.set(i, v, v_mag);
+                params.set(i, w - rate * d, w.abs() + 2.0 * rate.abs() * v_mag);
+            }
+        }
+    }
+}
