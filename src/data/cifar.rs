@@ -143,3 +143,165 @@ fn append(records: &mut Records, layout: &Layout, path: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{self, Dataset};
+
+    const BOTH: Splits = Splits { train: true, test: true };
+
+    /// Records whose label bytes are given and whose pixel `i` is `i` plus the last label, cut to a byte.
+    fn file(records: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for labels in records {
+            bytes.extend_from_slice(labels);
+            bytes.extend((0..3072usize).map(|i| (i + usize::from(*labels.last().unwrap())) as u8));
+        }
+        bytes
+    }
+
+    /// A folder with these files; a name may hold a subfolder.
+    fn folder(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        dir
+    }
+
+    fn load(name: &str, dir: &Path, splits: Splits) -> Result<Dataset> {
+        data::load(&Manifest::find(name).unwrap(), Some(dir), splits)
+    }
+
+    /// The message of a load that must fail, which names `path` and gives a way out on a line of its own.
+    fn refusal(name: &str, dir: &Path, path: &str) -> String {
+        let error = load(name, dir, BOTH).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        let text = error.to_string();
+        assert!(text.starts_with(&format!("{}: ", dir.join(path).display())) && text.contains("\n  "), "{text}");
+        text
+    }
+
+    #[test]
+    fn cifar10_is_read_from_its_folder_and_from_the_parent() {
+        for sub in ["", "cifar-10-batches-bin/"] {
+            let dir = folder(&[
+                (&format!("{sub}data_batch_2.bin"), file(&[&[9]])),
+                (&format!("{sub}data_batch_1.bin"), file(&[&[3], &[0], &[5]])),
+                (&format!("{sub}test_batch.bin"), file(&[&[1], &[2]])),
+                (&format!("{sub}data_batch_1.bin.part"), vec![1, 2, 3]),
+                (&format!("{sub}batches.meta.txt"), b"airplane".to_vec()),
+            ]);
+            let set = load("cifar10", dir.path(), BOTH).unwrap();
+            let (train, test) = (set.train.unwrap(), set.test.unwrap());
+            assert_eq!((train.labels.as_slice(), test.labels.as_slice()), (&[3, 0, 5, 9][..], &[1, 2][..]));
+            assert_eq!((train.image_len, train.pixels.len()), (3072, 4 * 3072));
+            // Label byte left out, every image at its place.
+            for i in 0..4 {
+                assert_eq!(train.image(i)[..2], [train.label(i) as u8, train.label(i) as u8 + 1]);
+            }
+        }
+    }
+
+    #[test]
+    fn cifar100_is_read_with_its_fine_labels() {
+        for sub in ["", "cifar-100-binary/"] {
+            let dir = folder(&[
+                (&format!("{sub}train.bin"), file(&[&[19, 99], &[0, 50]])),
+                (&format!("{sub}test.bin"), file(&[&[4, 0]])),
+            ]);
+            let set = load("cifar100", dir.path(), BOTH).unwrap();
+            assert_eq!(set.train.as_ref().unwrap().labels, [99, 50]);
+            assert_eq!(set.train.unwrap().image(1)[..2], [50, 51]);
+            assert_eq!(set.test.unwrap().labels, [0]);
+        }
+    }
+
+    #[test]
+    fn only_the_wanted_split_is_read() {
+        let dir = folder(&[("data_batch_1.bin", vec![1]), ("test_batch.bin", file(&[&[1]]))]);
+        let set = load("cifar10", dir.path(), Splits { train: false, test: true }).unwrap();
+        assert_eq!((set.train, set.test.map(|t| t.len())), (None, Some(1)));
+        refusal("cifar10", dir.path(), "data_batch_1.bin");
+    }
+
+    #[test]
+    fn a_wrong_folder_is_refused() {
+        let dir = folder(&[("note.txt", vec![1])]);
+        assert!(refusal("cifar10", dir.path(), "").contains("none of the files of cifar10"));
+        assert!(refusal("cifar10", &dir.path().join("nowhere"), "").contains("no such folder"));
+        let text = refusal("cifar100", &dir.path().join("note.txt"), "");
+        assert!(text.contains("not a folder") && text.contains("cifar-100-binary"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let dir = folder(&[("test_batch.bin", file(&[&[1]]))]);
+        assert!(refusal("cifar10", dir.path(), "data_batch_*.bin").contains("no such file"));
+        let dir = folder(&[("cifar-100-binary/train.bin", file(&[&[1, 1]]))]);
+        assert!(refusal("cifar100", dir.path(), "cifar-100-binary/test.bin").contains("no such file"));
+    }
+
+    #[test]
+    fn damaged_files_are_refused_with_what_is_wrong() {
+        let good = || ("test_batch.bin", file(&[&[1]]));
+        let mut cut = file(&[&[1], &[2], &[3]]);
+        cut.truncate(2 * 3073 + 17);
+        for (bytes, words) in [
+            (vec![], vec!["empty"]),
+            (cut, vec!["truncated", "2 whole records of 3073 bytes", "17 bytes"]),
+            (file(&[&[9], &[10]]), vec!["record 1", "label 10", "0 to 9"]),
+        ] {
+            let dir = folder(&[good(), ("data_batch_3.bin", bytes)]);
+            let text = refusal("cifar10", dir.path(), "data_batch_3.bin");
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        }
+        for (labels, words) in [
+            ([20, 1], ["record 0", "coarse label 20", "0 to 19"]),
+            ([1, 100], ["record 0", "fine label 100", "0 to 99"]),
+        ] {
+            let dir = folder(&[("train.bin", file(&[&labels])), ("test.bin", file(&[&[1, 1]]))]);
+            let text = refusal("cifar100", dir.path(), "train.bin");
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_such_a_file_is_refused_unread() {
+        let dir = folder(&[("test_batch.bin", file(&[&[1]])), ("data_batch_1.bin", vec![])]);
+        let big = fs::File::options().write(true).open(dir.path().join("data_batch_1.bin")).unwrap();
+        // A hole: it takes no space, but would take 256 GiB of memory.
+        big.set_len(1 << 38).unwrap();
+        assert!(refusal("cifar10", dir.path(), "data_batch_1.bin").contains("at most 1073741824"));
+
+        let dir = folder(&[("train.bin/x", vec![]), ("test.bin", file(&[&[1, 1]]))]);
+        assert!(refusal("cifar100", dir.path(), "train.bin").contains("not a regular file"));
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_an_io_error() {
+        let error = load("cifar10", Path::new("a\0b"), BOTH).unwrap_err();
+        assert!(matches!(error, Error::Io { action: "read", .. }), "{error:?}");
+        #[cfg(unix)]
+        {
+            let dir = folder(&[("test_batch.bin", file(&[&[1]]))]);
+            let link = dir.path().join("data_batch_1.bin");
+            std::os::unix::fs::symlink("gone", &link).unwrap();
+            let error = load("cifar10", dir.path(), BOTH).unwrap_err();
+            assert!(matches!(&error, Error::Io { path, .. } if *path == link), "{error:?}");
+        }
+    }
+
+    #[test]
+    #[ignore]
+    fn real() {
+        let t = std::time::Instant::now();
+        let set = load("cifar10", Path::new("/tmp/cifar"), BOTH).unwrap();
+        println!("REAL {:?} {} {}", t.elapsed(), set.train.unwrap().len(), set.test.unwrap().len());
+        let set = load("cifar10", Path::new("/work/shared/golden/cifar10-512/cifar-10-batches-bin"), BOTH).unwrap();
+        println!("REAL {} {}", set.train.unwrap().len(), set.test.unwrap().len());
+    }
+}

@@ -75,7 +75,7 @@ fn draw_image(rng: &mut impl Rng, figure: Figure, pixels: &mut [u8]) {
     let strokes: Vec<Stroke> = (0..rng.random_range(2..=4u32)).map(|_| Stroke::random(rng, ground)).collect();
 
     let radius = rng.random_range(8.0..13.0f32);
-    // The figure stays inside the image, up to its corners' last pixel or two.
+    // The figure's circle passes the image's edge by a pixel at most.
     let reach = SIDE as f32 / 2.0 - radius + 1.0;
     let centre = [0, 1].map(|_| SIDE as f32 / 2.0 + rng.random_range(-reach..reach));
     // A turn of at most 33 degrees, from the half angle's tangent: no sine, whose last bit differs between systems.
@@ -141,7 +141,7 @@ fn bar(x: f32, y: f32, half_length: f32, half_thickness: f32) -> f32 {
     (x.abs() - half_length).max(y.abs() - half_thickness)
 }
 
-/// Equilateral, a corner up, moved down so that its corners lie as far from the image's edge as other figures'.
+/// Equilateral, a corner up, moved down a little so that its bounding box is nearly centred.
 fn triangle(x: f32, y: f32) -> f32 {
     const HALF_SQRT_3: f32 = 0.866_025_4;
     let y = y - 0.2;
@@ -199,14 +199,88 @@ fn near(rng: &mut impl Rng, from: Colour, spread: f32) -> Colour {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Generator;
+
+    const BOTH: Splits = Splits { train: true, test: true };
+
+    fn shapes(seed: u64, train: usize, test: usize) -> (Records, Records) {
+        let mut manifest = Manifest::find("shapes").unwrap();
+        manifest.generator = Some(Generator { seed, train, test });
+        let (train, test) = draw(&manifest, BOTH);
+        (train.unwrap(), test.unwrap())
+    }
+
+    /// FNV-1a, 64 bits.
+    fn checksum(bytes: &[u8]) -> u64 {
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))
+    }
 
     #[test]
-    fn dump() {
-        let m = Manifest::find("shapes").unwrap();
-        let t = std::time::Instant::now();
-        let (a, b) = draw(&m, Splits { train: true, test: true });
-        println!("{:?}", t.elapsed());
-        std::fs::write("/tmp/shapes_train.bin", a.unwrap().pixels).unwrap();
-        std::fs::write("/tmp/shapes_test.bin", b.unwrap().pixels).unwrap();
+    fn bytes_are_the_same_everywhere_and_for_ever() {
+        let (train, test) = shapes(1, 500, 200);
+        assert_eq!((checksum(&train.pixels), checksum(&test.pixels)), (0, 0));
+    }
+
+    #[test]
+    fn seed_and_split_matter_and_the_count_does_not() {
+        let (train, test) = shapes(1, 30, 30);
+        let (other, _) = shapes(2, 30, 30);
+        let (longer, _) = shapes(1, 60, 30);
+        assert_eq!(longer.pixels[..train.pixels.len()], train.pixels);
+        // No image occurs twice, in one split or across them.
+        let images: std::collections::BTreeSet<_> =
+            [&longer, &test, &other].into_iter().flat_map(|r| (0..r.len()).map(|i| r.image(i))).collect();
+        assert_eq!(images.len(), 60 + 30 + 30);
+    }
+
+    #[test]
+    fn only_the_wanted_split_is_drawn() {
+        let manifest = Manifest::find("shapes").unwrap();
+        let (train, test) = draw(&manifest, Splits { train: false, test: true });
+        assert_eq!((train, test.map(|t| t.len())), (None, Some(2000)));
+    }
+
+    #[test]
+    fn classes_are_balanced_and_the_manifest_holds_their_statistics() {
+        let manifest = Manifest::find("shapes").unwrap();
+        let (train, test) = draw(&manifest, BOTH);
+        for (records, count) in [(train.as_ref().unwrap(), 8000), (&test.unwrap(), 2000)] {
+            assert_eq!((records.len(), records.pixels.len()), (count, count * manifest.image_len()));
+            for class in 0..10 {
+                assert_eq!(records.labels.iter().filter(|l| **l == class).count(), count / 10);
+            }
+        }
+        let train = train.unwrap();
+        for channel in 0..3 {
+            let plane = |i| &train.image(i)[channel * SIDE * SIDE..][..SIDE * SIDE];
+            let values = || (0..train.len()).flat_map(plane).map(|v| f64::from(*v) / 255.0);
+            let n = values().count() as f64;
+            let mean = values().sum::<f64>() / n;
+            let std = (values().map(|v| v * v).sum::<f64>() / n - mean * mean).sqrt();
+            assert!((mean - f64::from(manifest.mean[channel])).abs() < 1e-4, "channel {channel}: mean {mean}");
+            assert!((std - f64::from(manifest.std[channel])).abs() < 1e-4, "channel {channel}: std {std}");
+        }
+    }
+
+    #[test]
+    fn figures_have_their_own_areas() {
+        // Hand-computed areas at radius 1, from a grid: a figure that is drawn wrongly has another one.
+        for ((name, figure), want) in FIGURES.into_iter().zip([
+            std::f64::consts::PI * 0.81,
+            std::f64::consts::PI * (0.93f64.powi(2) - 0.59f64.powi(2)),
+            1.56 * 1.56,
+            1.68 * 1.68 - 1.04 * 1.04,
+            3.0 * 3f64.sqrt() * 0.55 * 0.55,
+            4.0 * (2.0 * 0.95 * 0.27) - 0.54 * 0.54,
+            1.2802, // ten triangles between a tip, a notch and the middle
+            1.3165, // a disc less the lens of two
+            (4.0 + std::f64::consts::PI) * 0.55 * 0.55,
+            3.0 * 1.8 * 0.38,
+        ]) {
+            let grid = |i: i32| (i as f32 + 0.5) / 200.0;
+            let inside = (-300..300).flat_map(|i| (-300..300).map(move |j| (grid(i), grid(j))));
+            let area = inside.filter(|&(x, y)| figure(x, y) < 0.0).count() as f64 / 40_000.0;
+            assert!((area - want).abs() < 0.01, "{name}: area {area}, but {want} by hand");
+        }
     }
 }

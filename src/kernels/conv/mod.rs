@@ -174,3 +174,13 @@ pub fn pick(family: Family, p: &ConvParams, forced: &[String]) -> Result<&'stati
     let wanted = fitting().find(|k| forced.iter().any(|f| f == k.name()));
     Ok(wanted.or_else(|| fitting().next()).expect("the last rung fits every shape"))
 }
+
+impl ConvParams {
+    /// With as many images in a partial sum of the weight gradient as leaves some 4,096 invocations busy.
+    pub fn chunked(mut self) -> Self {
+        let blocks = self.k * self.k.div_ceil(3) * self.cin4 * self.cout4;
+        let chunks = 4096u32.div_ceil(blocks).min(self.n).max(1);
+        self.chunk = self.n.div_ceil(chunks);
+        self
+    }
+}

@@ -1,0 +1,159 @@
+//! Runs a plan on the GPU: everything allocated and compiled before the first step, then one encoder and one submit a step.
+
+use std::sync::Arc;
+
+use super::plan::Plan;
+use super::program::Vars;
+use crate::error::Result;
+use crate::gpu::{Gpu, Pipeline, Pipelines, UNIFORM_STRIDE, download, fold, upload};
+use crate::kernels::check::{Mismatch, compare};
+
+/// Operations in one submission. A weak GPU does some 10^11 a second, and operating systems kill work that lasts two.
+const FLOPS_PER_SUBMIT: f64 = 5e10;
+
+struct Dispatch {
+    pipeline: Arc<Pipeline>,
+    group: wgpu::BindGroup,
+}
+
+struct Section {
+    dispatches: Vec<Dispatch>,
+    uniforms: wgpu::Buffer,
+    /// Submissions: ends of ranges of dispatches.
+    cuts: Vec<usize>,
+}
+
+/// A plan on a device.
+pub struct Executor {
+    /// The device.
+    pub gpu: Gpu,
+    /// The plan.
+    pub plan: Plan,
+    buffers: Vec<wgpu::Buffer>,
+    sections: Vec<Section>,
+    staging: Vec<u8>,
+    variants: usize,
+}
+
+impl Executor {
+    /// Allocates and compiles; `batch` is the plan's batch.
+    ///
+    /// # Errors
+    /// [`crate::Error::AdapterTooSmall`], or [`crate::Error::Gpu`] where the adapter refuses a kernel.
+    pub fn new(gpu: Gpu, plan: Plan, batch: u32) -> Result<Self> {
+        plan.check(&gpu.limits, batch)?;
+        let new = |b: &super::plan::BufferSpec| upload(&gpu, &b.name, b.words as usize, b.contents.as_deref());
+        let buffers: Vec<wgpu::Buffer> = plan.buffers.iter().map(new).collect();
+        gpu.check(|| "the plan's buffers:".into())?;
+        let mut pipelines = Pipelines::default();
+        let mut sections = Vec::new();
+        let vars = Vars { n: batch, ..Vars::default() };
+        for steps in &plan.sections {
+            let desc = wgpu::BufferDescriptor {
+                label: Some("parameters of a section"),
+                size: UNIFORM_STRIDE * steps.len().max(1) as u64,
+                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            };
+            let uniforms = gpu.device.create_buffer(&desc);
+            let (mut dispatches, mut cuts, mut load) = (Vec::new(), Vec::new(), 0.0);
+            for step in steps {
+                let params = (step.params)(&vars);
+                let pipeline = pipelines.get(&gpu, step.kernel, &params)?;
+                let storage: Vec<_> = step.args.iter().map(|a| &buffers[*a]).collect();
+                let group = pipeline.bind(&gpu, step.kernel, &uniforms, &storage);
+                load += step.kernel.cost(&params).flops;
+                dispatches.push(Dispatch { pipeline, group });
+                if load > FLOPS_PER_SUBMIT {
+                    cuts.push(dispatches.len());
+                    load = 0.0;
+                }
+            }
+            if cuts.last() != Some(&dispatches.len()) {
+                cuts.push(dispatches.len());
+            }
+            sections.push(Section { dispatches, uniforms, cuts });
+        }
+        gpu.check(|| "the plan's bind groups:".into())?;
+        Ok(Self { gpu, plan, buffers, sections, staging: Vec::new(), variants: pipelines.len() })
+    }
+
+    /// Kernel variants compiled.
+    pub fn variants(&self) -> usize {
+        self.variants
+    }
+
+    /// Writes words to the start of a buffer, before the next submission.
+    pub fn write(&self, buffer: usize, words: &[u32]) {
+        self.gpu.queue.write_buffer(&self.buffers[buffer], 0, bytemuck::cast_slice(words));
+    }
+
+    /// Reads a whole buffer after all work so far.
+    ///
+    /// # Errors
+    /// As [`Gpu::wait`].
+    pub fn read(&self, buffer: usize) -> Result<Vec<u32>> {
+        download(&self.gpu, &self.buffers[buffer], self.plan.buffers[buffer].words as usize)
+    }
+
+    /// Encodes and submits one pass over a section.
+    pub fn submit(&mut self, section: usize, vars: &Vars) -> wgpu::SubmissionIndex {
+        self.submit_range(section, vars, None)
+    }
+
+    /// Like [`Executor::submit`], for one of the section's steps or for all of them.
+    fn submit_range(&mut self, section: usize, vars: &Vars, only: Option<usize>) -> wgpu::SubmissionIndex {
+        let (steps, s) = (&self.plan.sections[section], &self.sections[section]);
+        let mut grids = Vec::with_capacity(steps.len());
+        self.staging.clear();
+        for (i, step) in steps.iter().enumerate() {
+            let params = (step.params)(vars);
+            grids.push(step.kernel.groups(&params));
+            self.staging.extend_from_slice(&params);
+            self.staging.resize((i + 1) * UNIFORM_STRIDE as usize, 0);
+        }
+        self.gpu.queue.write_buffer(&s.uniforms, 0, &self.staging);
+        let mut start = 0;
+        let mut submission = None;
+        for end in &s.cuts {
+            let range = only.map_or(start..*end, |i| i..i + 1);
+            let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                for i in range.filter(|i| grids[*i] > 0) {
+                    let d = &s.dispatches[i];
+                    let [x, y] = fold(grids[i]);
+                    pass.set_pipeline(&d.pipeline.pipeline);
+                    pass.set_bind_group(0, &d.group, &[i as u32 * UNIFORM_STRIDE as u32]);
+                    pass.dispatch_workgroups(x, y, 1);
+                }
+            }
+            submission = Some(self.gpu.queue.submit([encoder.finish()]));
+            if only.is_some() {
+                break;
+            }
+            start = *end;
+        }
+        submission.expect("a section has a submission")
+    }
+
+    /// Runs a section one step at a time and holds each against its twin, on the values that the GPU itself computed before.
+    ///
+    /// # Errors
+    /// As [`Gpu::wait`].
+    pub fn submit_checked(&mut self, section: usize, vars: &Vars) -> Result<Vec<(String, Vec<Mismatch>)>> {
+        let mut failures = Vec::new();
+        for i in 0..self.plan.sections[section].len() {
+            let args = self.plan.sections[section][i].args.clone();
+            let before = args.iter().map(|a| self.read(*a)).collect::<Result<Vec<_>>>()?;
+            self.submit_range(section, vars, Some(i));
+            let after = args.iter().map(|a| self.read(*a)).collect::<Result<Vec<_>>>()?;
+            let step = &self.plan.sections[section][i];
+            let (bad, _) = compare(step.kernel, &(step.params)(vars), &before, &after);
+            if !bad.is_empty() {
+                failures.push((format!("{} {} (step {i})", step.kernel.name(), step.label), bad));
+            }
+        }
+        Ok(failures)
+    }
+}

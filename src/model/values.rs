@@ -1,0 +1,110 @@
+//! A network's values on the host, by PyTorch's names and in PyTorch's order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::error::{Error, Result};
+use crate::files::tensors::{Tensor, TensorFile};
+use crate::graph::{Graph, LayerKind, Layout};
+use crate::methods::LatentInit;
+
+/// Every parameter and running value of a network.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Values(pub BTreeMap<String, Tensor>);
+
+/// Where a run keeps what its optimizer needs.
+pub const MOMENTUM_PREFIX: &str = "optimizer.momentum.";
+
+impl Values {
+    /// Fresh values: convolutions and latents ~ N(0, 2/(k·k·Cout)), batch norm 1 and 0, the classifier U(±1/√fan-in).
+    pub fn init(graph: &Graph, layout: &Layout, how: LatentInit, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut values = BTreeMap::new();
+        for (id, layer) in graph.layers.iter().enumerate() {
+            let fresh: Vec<Vec<f32>> = match layer.kind {
+                LayerKind::Conv { shape, method } => method.method.init(method.bits, shape, how, &mut rng),
+                LayerKind::BatchNorm { channels } => [1.0, 0.0, 0.0, 1.0].map(|v| vec![v; channels as usize]).to_vec(),
+                LayerKind::Linear { features, classes } => {
+                    let bound = 1.0 / f64::from(features).sqrt();
+                    let mut uniform = |n: u32| (0..n).map(|_| rng.random_range(-bound..bound) as f32).collect();
+                    vec![uniform(features * classes), uniform(classes)]
+                }
+            };
+            for (tensor, data) in layout.tensors.iter().filter(|t| t.layer == id).zip(fresh) {
+                values.insert(tensor.name.clone(), Tensor { shape: tensor.shape.clone(), data });
+            }
+        }
+        Self(values)
+    }
+
+    /// From a file with PyTorch's names, or with those that a method's authors use.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] that lists every tensor that is missing, left over or of another shape.
+    pub fn from_file(graph: &Graph, layout: &Layout, file: &TensorFile, path: &Path) -> Result<Self> {
+        let mut values = BTreeMap::new();
+        let mut wrong = Vec::new();
+        let mut used = BTreeSet::new();
+        for tensor in &layout.tensors {
+            let foreign = foreign_name(graph, tensor.layer, tensor.index);
+            // The authors' names clash with ours (`weight` is their sign latent), so a layer is read by one scheme or the other.
+            let name = [Some(tensor.name.clone()), foreign].into_iter().flatten().find(|n| file.tensors.contains_key(n));
+            let Some(name) = name else {
+                wrong.push(format!("missing {}", tensor.name));
+                continue;
+            };
+            let found = &file.tensors[&name];
+            if found.shape == tensor.shape {
+                values.insert(tensor.name.clone(), found.clone());
+            } else {
+                wrong.push(format!("{name} is {:?}, not {:?}", found.shape, tensor.shape));
+            }
+            used.insert(name);
+        }
+        let extra = file.tensors.keys().filter(|n| !used.contains(*n) && !n.starts_with(MOMENTUM_PREFIX));
+        wrong.extend(extra.map(|n| format!("unexpected {n}")));
+        if wrong.is_empty() {
+            return Ok(Self(values));
+        }
+        let shown = 12;
+        let mut list = wrong.iter().take(shown).cloned().collect::<Vec<_>>().join("\n    ");
+        if wrong.len() > shown {
+            list += &format!("\n    … and {} more", wrong.len() - shown);
+        }
+        let what = format!("its tensors are not those of this model and method:\n    {list}");
+        Err(Error::checkpoint(path, what, "check --model, --method, --bits, --shortcut and --width against the file's"))
+    }
+
+    /// The words of each buffer that the tensors of `layout` lie in, as `(is state, group) → words`.
+    ///
+    /// # Panics
+    /// Where a tensor of the layout is missing; [`Values::from_file`] and [`Values::init`] give all.
+    pub fn slab(&self, layout: &Layout, role: crate::graph::Role, group: usize, words: usize) -> Vec<u32> {
+        let mut slab = vec![0u32; words];
+        for t in layout.tensors.iter().filter(|t| t.role == role && (t.group == group || role == crate::graph::Role::State)) {
+            for (word, v) in t.words().zip(&self.0[&t.name].data) {
+                slab[word] = v.to_bits();
+            }
+        }
+        slab
+    }
+
+    /// Takes a role's tensors of a group out of a slab's words; names get `prefix`.
+    pub fn take(&mut self, layout: &Layout, role: crate::graph::Role, group: usize, slab: &[u32], prefix: &str) {
+        for t in layout.tensors.iter().filter(|t| t.role == role && (t.group == group || role == crate::graph::Role::State)) {
+            let data = t.words().map(|w| f32::from_bits(slab[w])).collect();
+            self.0.insert(format!("{prefix}{}", t.name), Tensor { shape: t.shape.clone(), data });
+        }
+    }
+}
+
+/// A latent's name in its method's authors' files.
+fn foreign_name(graph: &Graph, layer: usize, index: usize) -> Option<String> {
+    let layer = &graph.layers[layer];
+    let LayerKind::Conv { method, .. } = layer.kind else { return None };
+    let suffix = method.method.foreign_names(method.bits).into_iter().nth(index)?;
+    Some(format!("{}.{suffix}", layer.name))
+}
