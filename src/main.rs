@@ -1,1 +1,7 @@
-fn main(){}
+//! The `s3gpu` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    s3gpu::cli::main()
+}

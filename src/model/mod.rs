@@ -1,7 +1,7 @@
 //! Networks, and a network's values: fresh, from a file, to a file.
 
 pub mod resnet;
-mod values;
+pub mod values;
 
 pub use resnet::{Arch, Shortcut};
 pub use values::Values;

@@ -103,14 +103,14 @@ impl MetricsLog {
         Ok(Self { path, file })
     }
 
-    /// Continues a log from a checkpoint whose next step is `next_step`, from 0.
+    /// Continues a log from a checkpoint, keeping the records that `keep` wants.
     ///
-    /// Records of that step and later ones are cut off, for they will be written again, and so is a last line that
-    /// kill -9 left torn. The lines kept stay as they are, byte for byte. A log that is missing starts empty.
+    /// The others are cut off, for they will be written again, and so is a last line that kill -9 left torn. The lines kept
+    /// stay as they are, byte for byte. A log that is missing starts empty.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Checkpoint`] for a damaged line before the last.
-    pub fn resume(path: impl AsRef<Path>, next_step: u64) -> Result<Self> {
+    pub fn resume(path: impl AsRef<Path>, keep: impl Fn(&Record) -> bool) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
@@ -118,7 +118,7 @@ impl MetricsLog {
         };
         let lines = parse(&path, &bytes)?;
         write_atomic(&path, |out| {
-            for (line, _) in lines.iter().filter(|(_, record)| record.step() < next_step) {
+            for (line, _) in lines.iter().filter(|(_, record)| keep(record)) {
                 out.write_all(line)?;
                 out.write_all(b"\n")?;
             }
@@ -234,10 +234,10 @@ mod tests {
     #[test]
     fn resume_cuts_back_and_goes_on() {
         let (_folder, path) = log_of(&[train(0), train(1), eval(1), train(2), eval(2), train(3)]);
-        let mut log = MetricsLog::resume(&path, 2).unwrap();
+        let mut log = MetricsLog::resume(&path, |r| r.step() < 2).unwrap();
         log.append(&train(2)).unwrap();
         assert_eq!(read(&path).unwrap(), [train(0), train(1), eval(1), train(2)]);
-        MetricsLog::resume(&path, 0).unwrap();
+        MetricsLog::resume(&path, |r| r.step() < 0).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"");
     }
 
@@ -251,7 +251,7 @@ mod tests {
             // Only the line feed may be missing from a line that counts.
             let kept = if length + 1 >= whole.len() { vec![train(0), train(1)] } else { vec![train(0)] };
             assert_eq!(read(&path).unwrap(), kept, "{length} bytes");
-            MetricsLog::resume(&path, 9).unwrap().append(&train(9)).unwrap();
+            MetricsLog::resume(&path, |r| r.step() < 9).unwrap().append(&train(9)).unwrap();
             assert_eq!(read(&path).unwrap(), [kept, vec![train(9)]].concat(), "{length} bytes");
         }
     }
@@ -262,7 +262,7 @@ mod tests {
         let line =
             r#"{"kind":"eval", "step":4,"epoch":0,"loss":1.50,"correct":1,"count":2,"top1":50,"top5":1e2,"new":1}"#;
         fs::write(&path, format!("{line}\n")).unwrap();
-        MetricsLog::resume(&path, 5).unwrap();
+        MetricsLog::resume(&path, |r| r.step() < 5).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{line}\n"));
     }
 
@@ -272,7 +272,7 @@ mod tests {
         let mut bytes = fs::read(&path).unwrap();
         bytes.extend(b"{\"kind\":\"tr\n{\"kind\":\"train\"}\n");
         fs::write(&path, &bytes).unwrap();
-        for error in [read(&path).unwrap_err(), MetricsLog::resume(&path, 1).unwrap_err()] {
+        for error in [read(&path).unwrap_err(), MetricsLog::resume(&path, |r| r.step() < 1).unwrap_err()] {
             assert!(error.to_string().contains("line 2 is damaged"), "{error}");
         }
         assert_eq!(fs::read(&path).unwrap(), bytes);
@@ -283,7 +283,7 @@ mod tests {
         let (_folder, path) = log_of(&[]);
         fs::remove_file(&path).unwrap();
         assert!(matches!(read(&path), Err(Error::Io { action: "read", .. })));
-        MetricsLog::resume(&path, 7).unwrap().append(&train(7)).unwrap();
+        MetricsLog::resume(&path, |r| r.step() < 7).unwrap().append(&train(7)).unwrap();
         assert_eq!(read(&path).unwrap(), [train(7)]);
     }
 

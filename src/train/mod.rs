@@ -1,3 +1,11 @@
-//! Training.
+//! Training: configuration, the engine that runs steps, the loop, checkpoints and metrics.
+
+pub mod checkpoint;
+pub mod config;
 pub mod curves;
+pub mod engine;
 pub mod metrics;
+pub mod run;
+
+pub use config::{Config, Schedule};
+pub use engine::{Engine, Figures};

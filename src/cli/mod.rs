@@ -1,0 +1,66 @@
+//! The command line: one file a command.
+
+mod devices;
+mod doctor;
+mod eval;
+mod train;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Result;
+use crate::gpu::{self, Gpu};
+
+/// Trains low-bit shift networks on any GPU.
+#[derive(Parser)]
+#[command(name = "s3gpu", version, about, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a network
+    Train(Box<train::TrainArgs>),
+    /// Measure a checkpoint's accuracy
+    Eval(eval::EvalArgs),
+    /// List the adapters with driver, limits and features
+    Devices,
+    /// Run every kernel's cases against its CPU twin
+    Doctor(doctor::DoctorArgs),
+}
+
+/// Runs the command line; exit code 2 for wrong usage, 1 for everything else that fails, 130 after Ctrl-C.
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let outcome = match command {
+        Command::Train(args) => train::run(*args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Devices => devices::run(),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(e) => {
+            // Nobody is left to tell where even stderr fails.
+            let _ = writeln!(std::io::stderr(), "error: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+/// Opens the adapter and says which it is.
+fn open_gpu(choice: Option<&str>) -> Result<Gpu> {
+    let gpu = gpu::open(choice)?;
+    let note = if gpu.is_software() { ", a software adapter: expect CPU speed" } else { "" };
+    eprintln!("adapter: {}{note}", gpu::describe(&gpu.info));
+    Ok(gpu)
+}
+
+/// Bytes for a person.
+fn bytes(n: u64) -> String {
+    indicatif::HumanBytes(n).to_string()
+}

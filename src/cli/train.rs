@@ -1,0 +1,375 @@
+//! `s3gpu train`.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::{ArgAction, Args};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::data::{self, Dataset, Manifest, Splits};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::graph::lower::{RungChoice, lower};
+use crate::graph::{Plan, Vars};
+use crate::methods::{LatentInit, MethodSpec};
+use crate::model::Shortcut;
+use crate::train::checkpoint::{self, Identity};
+use crate::train::metrics::{EvalRecord, TrainRecord};
+use crate::train::run::{LAST, Observer, Outcome, Run, Setup, read_config};
+use crate::train::{Config, Schedule};
+
+#[derive(Args)]
+pub(super) struct TrainArgs {
+    /// Data set: cifar10, cifar100 or shapes
+    #[arg(long, required_unless_present = "resume")]
+    dataset: Option<String>,
+    /// Folder with the data set's files, or its parent
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Network: resnet8, 14, 20, 32, 44, 56, 110 (CIFAR) or resnet18, 34, 50 (ImageNet)
+    #[arg(long, default_value = "resnet20")]
+    model: String,
+    /// Factor on all channel counts
+    #[arg(long, default_value_t = 1)]
+    width: u32,
+    /// Shortcut of the CIFAR networks
+    #[arg(long, value_enum, default_value_t)]
+    shortcut: Shortcut,
+    /// Training method: fp32 or s3
+    #[arg(long, default_value = "s3")]
+    method: String,
+    /// Bits a weight (s3: 2, 3 or 4)
+    #[arg(long)]
+    bits: Option<u32>,
+    /// How latents start
+    #[arg(long, value_enum, default_value_t)]
+    latent_init: LatentInit,
+    /// Factor on the latents' learning rate
+    #[arg(long, default_value_t = 1.0)]
+    latent_lr: f32,
+    /// Factor of the dense-weight regularizer
+    #[arg(long, default_value_t = 1e-5)]
+    dense_reg: f32,
+    /// Start from these weights (safetensors with PyTorch's names, or the S3 authors')
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
+    /// Epochs; also the schedule's horizon
+    #[arg(long, default_value_t = 200)]
+    epochs: u64,
+    /// Stop after this many steps, counted from the run's start; --resume goes on
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Images in a step
+    #[arg(long, default_value_t = 128)]
+    batch_size: u32,
+    /// Learning rate
+    #[arg(long, default_value_t = 0.1)]
+    lr: f32,
+    /// How the learning rate falls; `step` divides by 10 at 50 % and 75 %
+    #[arg(long, value_enum, default_value_t)]
+    schedule: Schedule,
+    /// Epochs over which the learning rate rises at the start
+    #[arg(long, value_name = "EPOCHS", default_value_t = 0.0)]
+    warmup: f64,
+    /// Momentum
+    #[arg(long, default_value_t = 0.9)]
+    momentum: f32,
+    /// Nesterov momentum
+    #[arg(long)]
+    nesterov: bool,
+    /// Weight decay, on every parameter
+    #[arg(long, default_value_t = 1e-4)]
+    weight_decay: f32,
+    /// Share of the target spread over all classes
+    #[arg(long, default_value_t = 0.0)]
+    label_smoothing: f32,
+    /// Seed of initialization, order and augmentation
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Train on the images as they are, without crop and mirror
+    #[arg(long = "no-augment", action = ArgAction::SetFalse)]
+    augment: bool,
+    /// Train on the images in the files' order
+    #[arg(long = "no-shuffle", action = ArgAction::SetFalse)]
+    shuffle: bool,
+    /// Steps from one metrics line to the next
+    #[arg(long, default_value_t = 50)]
+    log_every: u64,
+    /// Epochs from one evaluation to the next
+    #[arg(long, default_value_t = 1)]
+    eval_every: u64,
+    /// The run's folder [default: runs/DATASET-MODEL-METHOD]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Replace the run that is in the folder
+    #[arg(long)]
+    force: bool,
+    /// Go on with a run from its last checkpoint; all settings are the run's own
+    #[arg(long, value_name = "RUN", conflicts_with_all = NOT_WITH_RESUME)]
+    resume: Option<PathBuf>,
+    /// Adapter by index or name, as `s3gpu devices` lists them
+    #[arg(long)]
+    adapter: Option<String>,
+    /// Convolution rung that comes first where it fits; may be repeated
+    #[arg(long, value_name = "KERNEL")]
+    rung: Vec<String>,
+    /// Print the plan (buffers, steps, bytes) and stop
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// A resumed run keeps its settings; only where data and adapter are, and when to stop, may change.
+const NOT_WITH_RESUME: [&str; 27] = [
+    "dataset", "model", "width", "shortcut", "method", "bits", "latent_init", "latent_lr", "dense_reg", "init", "epochs",
+    "batch_size", "lr", "schedule", "warmup", "momentum", "nesterov", "weight_decay", "label_smoothing", "seed", "augment",
+    "shuffle", "log_every", "eval_every", "out", "force", "rung",
+];
+
+pub(super) fn run(args: TrainArgs) -> Result<ExitCode> {
+    match args.resume.clone() {
+        Some(run) => resume(&args, &run),
+        None => start(args),
+    }
+}
+
+/// The configuration that the flags mean.
+fn config(args: &TrainArgs) -> Result<(Config, PathBuf)> {
+    let dataset = args.dataset.clone().unwrap_or_default();
+    let manifest = Manifest::find(&dataset)?;
+    let spec = MethodSpec::find(&args.method, args.bits)?;
+    let (mut mean, mut std) = (manifest.mean.clone(), manifest.std.clone());
+    if let Some(path) = &args.init {
+        // Weights go with the normalization that they were trained under.
+        let file = checkpoint::read(path)?;
+        if file.meta.contains_key("model") && file.meta.contains_key("method") {
+            let identity = Identity::read(&file, path)?;
+            mean = identity.mean.unwrap_or(mean);
+            std = identity.std.unwrap_or(std);
+        }
+        if mean.len() != manifest.channels || std.len() != manifest.channels {
+            let what = format!("it normalizes {} channels, but {dataset} has {}", mean.len(), manifest.channels);
+            return Err(Error::checkpoint(path, what, "choose weights of a network for this data set"));
+        }
+    }
+    let folder = format!("runs/{dataset}-{}-{}", args.model, spec.title().replace(' ', "-"));
+    let config = Config {
+        dataset,
+        data_dir: args.data_dir.clone(),
+        model: args.model.clone(),
+        width: args.width,
+        shortcut: args.shortcut,
+        method: args.method.clone(),
+        bits: spec.bits,
+        latent_init: args.latent_init,
+        latent_lr: args.latent_lr,
+        dense_reg: args.dense_reg,
+        init: args.init.clone(),
+        epochs: args.epochs,
+        batch_size: args.batch_size,
+        lr: args.lr,
+        schedule: args.schedule,
+        warmup: args.warmup,
+        momentum: args.momentum,
+        nesterov: args.nesterov,
+        weight_decay: args.weight_decay,
+        label_smoothing: args.label_smoothing,
+        seed: args.seed,
+        augment: args.augment,
+        shuffle: args.shuffle,
+        log_every: args.log_every,
+        eval_every: args.eval_every,
+        rungs: args.rung.clone(),
+        mean,
+        std,
+    };
+    Ok((config, args.out.clone().unwrap_or_else(|| folder.into())))
+}
+
+fn load(setup: &Setup, data_dir: Option<&Path>) -> Result<Dataset> {
+    let data = data::load(&setup.manifest, data_dir, Splits { train: true, test: true })?;
+    let count = data.train.as_ref().map_or(0, data::Records::len);
+    if setup.config.batch_size as usize > count {
+        let what = format!("--batch-size {} is larger than the training set of {count} images", setup.config.batch_size);
+        return Err(Error::usage(what, format!("choose at most {count}")));
+    }
+    Ok(data)
+}
+
+fn records(data: &Dataset) -> [&data::Records; 2] {
+    [&data.train, &data.test].map(|r| r.as_ref().expect("both splits were asked for"))
+}
+
+fn start(args: TrainArgs) -> Result<ExitCode> {
+    if args.steps == Some(0) {
+        return Err(Error::usage("--steps is 0", "it must be at least 1; --dry-run shows the plan without training"));
+    }
+    let (config, out) = config(&args)?;
+    let setup = Setup::new(config)?;
+    if args.dry_run {
+        return dry_run(&setup, super::open_gpu(args.adapter.as_deref())?);
+    }
+    let data = load(&setup, args.data_dir.as_deref())?;
+    let gpu = super::open_gpu(args.adapter.as_deref())?;
+    let mut run = Run::start(&setup, gpu, records(&data), &out, args.force)?;
+    go(&setup, &data, &mut run, args.steps, &out)
+}
+
+fn resume(args: &TrainArgs, folder: &Path) -> Result<ExitCode> {
+    let mut config = read_config(folder)?;
+    config.data_dir = args.data_dir.clone().or(config.data_dir);
+    let setup = Setup::new(config)?;
+    let path = folder.join(LAST);
+    if !path.exists() {
+        let hint = "it stopped before its first checkpoint: start it again with --force";
+        return Err(Error::checkpoint(folder, format!("this run has no {LAST} yet"), hint));
+    }
+    let last = checkpoint::read(&path)?;
+    if args.dry_run {
+        return dry_run(&setup, super::open_gpu(args.adapter.as_deref())?);
+    }
+    let found = Identity::read(&last, &path)?;
+    if found != setup.identity {
+        let what = format!("it is {} {}, but the run's config.toml says {} {}", found.model, found.method.title(), setup.identity.model, setup.identity.method.title());
+        return Err(Error::checkpoint(&path, what, "one of the two files comes from another run"));
+    }
+    let data = load(&setup, setup.config.data_dir.as_deref())?;
+    let total = setup.config.epochs * Run::steps_per_epoch(&setup, records(&data)[0]);
+    let (_, _, progress) = checkpoint::split(last.clone(), &path)?;
+    if progress.step >= args.steps.unwrap_or(total).min(total) {
+        let done = if progress.step >= total { "this run is finished" } else { "this run has done that many steps" };
+        println!("{}: {done} ({} of {total} steps); nothing to do", folder.display(), progress.step);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let gpu = super::open_gpu(args.adapter.as_deref())?;
+    let mut run = Run::resume(&setup, gpu, records(&data), folder, last)?;
+    eprintln!("resumed at step {} of {total}", progress.step);
+    go(&setup, &data, &mut run, args.steps, folder)
+}
+
+fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Path) -> Result<ExitCode> {
+    let [train, test] = records(data);
+    let engine = run.engine();
+    eprintln!(
+        "{} {} on {}: {} training images, {} test images; {} dispatches a step, {} on the device",
+        setup.config.model,
+        setup.identity.method.title(),
+        setup.manifest.name,
+        train.len(),
+        test.len(),
+        engine.dispatches(),
+        super::bytes(engine.exec.plan.bytes())
+    );
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    // The second Ctrl-C ends the process at once.
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|e| Error::usage(format!("Ctrl-C cannot be caught: {e}"), ""))?;
+    let mut view = View::new(out, setup.config.epochs);
+    let outcome = run.train(steps, &stop, &mut view);
+    view.finish();
+    let on = format!("s3gpu train --resume {}", out.display());
+    Ok(match outcome? {
+        Outcome::Finished => {
+            println!("finished: {}", out.display());
+            ExitCode::SUCCESS
+        }
+        Outcome::StepsReached => {
+            println!("stopped after {} steps as --steps says; `{on}` goes on", steps.unwrap_or_default());
+            ExitCode::SUCCESS
+        }
+        Outcome::Interrupted => {
+            println!("stopped and saved; `{on}` goes on");
+            ExitCode::from(130)
+        }
+    })
+}
+
+/// A progress bar on a terminal, plain lines elsewhere.
+struct View {
+    bar: Option<ProgressBar>,
+    epochs: u64,
+    last_line: Instant,
+}
+
+/// Without a terminal, a line between evaluations at most this often.
+const LINE_EVERY: Duration = Duration::from_secs(30);
+
+impl View {
+    fn new(_: &Path, epochs: u64) -> Self {
+        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} steps, {eta} left  {msg}");
+        let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(0));
+        let bar = bar.map(|b| style.map_or(b.clone(), |s| b.with_style(s)));
+        Self { bar, epochs, last_line: Instant::now() }
+    }
+    fn finish(&self) {
+        self.bar.iter().for_each(ProgressBar::finish_and_clear);
+    }
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| println!("{text}")),
+            None => println!("{text}"),
+        }
+    }
+}
+
+fn summary(r: &TrainRecord) -> String {
+    let share = 100.0 * r.correct as f64 / r.count.max(1) as f64;
+    format!("loss {:.4}, {share:.1} % right, lr {:.4}, {:.0} images/s", r.loss, r.lr, r.images_per_s)
+}
+
+impl Observer for View {
+    fn step(&mut self, done: u64, total: u64, latest: Option<&TrainRecord>) {
+        if let Some(bar) = &self.bar {
+            if bar.length() != Some(total) {
+                bar.set_length(total);
+                bar.reset_eta();
+            }
+            bar.set_position(done);
+            bar.set_message(latest.map(summary).unwrap_or_default());
+        } else if let (Some(r), true) = (latest, self.last_line.elapsed() > LINE_EVERY) {
+            self.last_line = Instant::now();
+            println!("step {done}/{total}: {}", summary(r));
+        }
+    }
+    fn eval(&mut self, r: &EvalRecord, train: Option<&TrainRecord>, seconds: f64) {
+        self.last_line = Instant::now();
+        let train = train.map(|t| format!("train loss {:.4}, ", t.loss)).unwrap_or_default();
+        let top = format!("test loss {:.4}, top-1 {:.2} %, top-5 {:.2} %", r.loss, r.top1, r.top5);
+        self.line(&format!("epoch {}/{}: {train}{top}  ({seconds:.0} s)", r.epoch + 1, self.epochs));
+    }
+}
+
+fn dry_run(setup: &Setup, gpu: Gpu) -> Result<ExitCode> {
+    let max_words = gpu.limits.max_storage_buffer_binding_size.min(gpu.limits.max_buffer_size) / 4;
+    let mut options = setup.options(RungChoice { forced: setup.config.rungs.clone(), ..Default::default() });
+    options.max_words = max_words;
+    let lowered = lower(&setup.graph, &options)?;
+    let plan = Plan::new(lowered.buffers, vec![lowered.train, lowered.compose, lowered.eval]);
+    let vars = Vars { n: options.batch, ..Vars::default() };
+    println!("buffers:");
+    for (i, b) in plan.buffers.iter().enumerate() {
+        let kind = if i < plan.persistent { "" } else { "slot, largest: " };
+        println!("  {i:3}  {:>11}  {kind}{}", super::bytes(4 * b.words), b.name);
+    }
+    for (name, section) in ["a training step", "before an evaluation", "an evaluation batch"].iter().zip(&plan.sections) {
+        println!("{name}: {} dispatches", section.len());
+        for (i, step) in section.iter().enumerate() {
+            let params = (step.params)(&vars);
+            let cost = step.kernel.cost(&params);
+            let (groups, mflop) = (step.kernel.groups(&params), cost.flops / 1e6);
+            println!("  {i:3}  {:30} {:20} {groups:>7} groups {mflop:>9.1} MFLOP  buffers {:?}", step.kernel.name(), step.label, step.args);
+        }
+    }
+    println!("{:.2} GFLOP a step", plan.flops(0, &vars) / 1e9);
+    println!("{} in {} buffers, {} of them for activations and gradients", super::bytes(plan.bytes()), plan.buffers.len(), super::bytes(plan.slot_bytes()));
+    plan.check(&gpu.limits, options.batch)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,153 @@
+//! What a checkpoint says beside its tensors, and how a network is rebuilt from it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::engine::Figures;
+use crate::error::{Error, Result};
+use crate::files::tensors::{self, TensorFile};
+use crate::methods::MethodSpec;
+use crate::model::values::MOMENTUM_PREFIX;
+use crate::model::{Arch, Shortcut, Values};
+
+/// What every weight file says about its network. All values are strings in the file; lists are comma-separated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    /// Network.
+    pub model: String,
+    /// Factor on its channel counts.
+    pub width: u32,
+    /// Shortcut.
+    pub shortcut: Shortcut,
+    /// Method and bits.
+    pub method: MethodSpec,
+    /// Per-channel mean, where the file has it.
+    pub mean: Option<Vec<f32>>,
+    /// Per-channel standard deviation, where the file has it.
+    pub std: Option<Vec<f32>>,
+}
+
+/// Where a run stands: enough to go on bit for bit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done.
+    pub step: u64,
+    /// Sums of the metrics interval under way.
+    pub interval: Figures,
+    /// Best top-1 at an epoch's end, in percent.
+    pub best: Option<f64>,
+    /// Rungs taken, by `direction:layer`.
+    pub rungs: BTreeMap<String, String>,
+}
+
+fn list(values: &[f32]) -> String {
+    values.iter().map(f32::to_string).collect::<Vec<_>>().join(",")
+}
+
+impl Identity {
+    /// Reads it from a file's metadata; `bits` and normalization may be missing.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] naming the key.
+    pub fn read(file: &TensorFile, path: &Path) -> Result<Self> {
+        let get = |key: &str| file.meta.get(key).map(String::as_str);
+        let bad = |key: &str, value: &str| {
+            Error::checkpoint(path, format!("its metadata has {key} = `{value}`"), "this file was not written by a known trainer")
+        };
+        let need = |key: &str| {
+            let hint = "add it to the file's metadata, or train from it with --init, which needs none";
+            get(key).ok_or_else(|| Error::checkpoint(path, format!("its metadata has no `{key}`"), hint))
+        };
+        let numbers = |key: &str| -> Result<Option<Vec<f32>>> {
+            let parse = |text: &str| {
+                let all: Option<Vec<f32>> = text.split(',').map(|v| v.trim().parse().ok().filter(|v: &f32| v.is_finite())).collect();
+                all.ok_or_else(|| bad(key, text))
+            };
+            get(key).map(parse).transpose()
+        };
+        let model = Arch::find(need("model")?).map_err(|_| bad("model", get("model").unwrap_or_default()))?.name.to_string();
+        let bits_text = get("bits").unwrap_or("0");
+        let bits: u32 = bits_text.parse().map_err(|_| bad("bits", bits_text))?;
+        let method = need("method")?;
+        let spec = MethodSpec::find(method, (bits != 0).then_some(bits));
+        let method = spec.map_err(|_| bad("method and bits", &format!("{method}, {bits_text}")))?;
+        let shortcut = match get("shortcut") {
+            None | Some("pad") => Shortcut::Pad,
+            Some("conv") => Shortcut::Conv,
+            Some(other) => return Err(bad("shortcut", other)),
+        };
+        let width_text = get("width").unwrap_or("1");
+        let width = width_text.parse().ok().filter(|w| (1..=64).contains(w)).ok_or_else(|| bad("width", width_text))?;
+        let (mean, std) = (numbers("mean")?, numbers("std")?);
+        if let Some(text) = std.iter().flatten().find(|v| **v <= 0.0) {
+            return Err(bad("std", &text.to_string()));
+        }
+        Ok(Self { model, width, shortcut, method, mean, std })
+    }
+
+    /// As metadata, with the data set's class names.
+    pub fn meta(&self, classes: &[String]) -> BTreeMap<String, String> {
+        let mut meta = BTreeMap::from([
+            ("format", "s3gpu 1".to_string()),
+            ("model", self.model.clone()),
+            ("method", self.method.method.name().to_string()),
+            ("bits", self.method.bits.to_string()),
+            ("shortcut", self.shortcut.name().to_string()),
+            ("width", self.width.to_string()),
+            ("classes", classes.len().to_string()),
+            ("class_names", classes.join(",")),
+        ]);
+        for (key, values) in [("mean", &self.mean), ("std", &self.std)] {
+            if let Some(v) = values {
+                meta.insert(key, list(v));
+            }
+        }
+        meta.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
+    }
+}
+
+/// Outputs of the classifier in a file.
+///
+/// # Errors
+/// [`Error::Checkpoint`] where it has none.
+pub fn classes(file: &TensorFile, path: &Path) -> Result<u32> {
+    match file.tensors.get("fc.weight").map(|t| &t.shape[..]) {
+        Some([classes, _]) => Ok(*classes as u32),
+        _ => Err(Error::checkpoint(path, "it has no classifier `fc.weight` [classes, features]", "is it a ResNet's file?")),
+    }
+}
+
+/// A weight file: values, and in a run's last.safetensors also momenta and progress.
+pub fn file(meta: BTreeMap<String, String>, values: Values, run: Option<(&Values, &Progress)>) -> Result<TensorFile> {
+    let mut file = TensorFile { tensors: values.0, meta };
+    if let Some((momenta, progress)) = run {
+        file.tensors.extend(momenta.0.clone());
+        let json = serde_json::to_string(progress).map_err(|e| Error::Gpu { what: format!("figures that are not numbers: {e}") })?;
+        file.meta.insert("progress".into(), json);
+    }
+    Ok(file)
+}
+
+/// Splits a run's last.safetensors: the plain weight file, the momenta, and where the run stands.
+///
+/// # Errors
+/// [`Error::Checkpoint`] where a part is missing.
+pub fn split(mut file: TensorFile, path: &Path) -> Result<(TensorFile, Values, Progress)> {
+    let hint = "it is not the last.safetensors of a run: start anew with --init";
+    let json = file.meta.get("progress").ok_or_else(|| Error::checkpoint(path, "it does not say where its run stands", hint))?;
+    let progress = serde_json::from_str(json).map_err(|e| Error::checkpoint(path, format!("its progress: {e}"), hint))?;
+    let momenta: BTreeMap<_, _> =
+        file.tensors.iter().filter(|(k, _)| k.starts_with(MOMENTUM_PREFIX)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    file.tensors.retain(|k, _| !k.starts_with(MOMENTUM_PREFIX));
+    Ok((file, Values(momenta), progress))
+}
+
+/// Reads a weight file.
+///
+/// # Errors
+/// As [`tensors::read`].
+pub fn read(path: &Path) -> Result<TensorFile> {
+    tensors::read(path)
+}

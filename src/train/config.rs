@@ -1,0 +1,220 @@
+//! A run's configuration, as its folder keeps it in config.toml.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::methods::{LatentInit, MethodSpec};
+use crate::model::Shortcut;
+
+/// How the learning rate falls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// lr/2 · (1 + cos(π·epoch/epochs)).
+    #[default]
+    Cosine,
+    /// Divided by 10 at 50 % and at 75 % of the epochs.
+    Step,
+    /// Unchanged.
+    Constant,
+}
+
+/// Everything that decides a run's result, beside the adapter and the version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Data set.
+    pub dataset: String,
+    /// Where its files are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// Network.
+    pub model: String,
+    /// Factor on its channel counts.
+    pub width: u32,
+    /// Shortcut of CIFAR's networks.
+    pub shortcut: Shortcut,
+    /// Training method.
+    pub method: String,
+    /// Bits a weight; 0 for fp32.
+    pub bits: u32,
+    /// How latents start.
+    pub latent_init: LatentInit,
+    /// Factor on the latents' learning rate.
+    pub latent_lr: f32,
+    /// Factor of the dense-weight regularizer.
+    pub dense_reg: f32,
+    /// Weights to start from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// Epochs, the schedule's horizon.
+    pub epochs: u64,
+    /// Images in a step.
+    pub batch_size: u32,
+    /// Learning rate.
+    pub lr: f32,
+    /// How it falls.
+    pub schedule: Schedule,
+    /// Epochs over which it rises linearly at the start.
+    pub warmup: f64,
+    /// Momentum.
+    pub momentum: f32,
+    /// Nesterov momentum.
+    pub nesterov: bool,
+    /// Weight decay.
+    pub weight_decay: f32,
+    /// Label smoothing.
+    pub label_smoothing: f32,
+    /// Seed of initialization, order and augmentation.
+    pub seed: u64,
+    /// Random crop and mirror.
+    pub augment: bool,
+    /// A new order each epoch.
+    pub shuffle: bool,
+    /// Steps from one metrics line to the next.
+    pub log_every: u64,
+    /// Epochs from one evaluation to the next.
+    pub eval_every: u64,
+    /// Convolution rungs that come first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rungs: Vec<String>,
+    /// Per-channel mean of pixels in [0, 1].
+    pub mean: Vec<f32>,
+    /// Per-channel standard deviation.
+    pub std: Vec<f32>,
+}
+
+impl Config {
+    /// The method at its bit width.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for one that does not exist.
+    pub fn method(&self) -> Result<MethodSpec> {
+        let bits = (self.bits != 0).then_some(self.bits);
+        MethodSpec::find(&self.method, bits)
+    }
+
+    /// Checks every number.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming flag, value and range.
+    pub fn check(&self) -> Result<()> {
+        self.method()?;
+        let float = |flag: &str, v: f64, low: f64, high: f64| {
+            if v.is_finite() && (low..=high).contains(&v) {
+                return Ok(());
+            }
+            Err(Error::usage(format!("{flag} is {v}"), format!("it must be a number from {low} to {high}")))
+        };
+        float("--lr", self.lr.into(), 0.0, 1e6)?;
+        float("--latent-lr", self.latent_lr.into(), 0.0, 1e6)?;
+        float("--dense-reg", self.dense_reg.into(), 0.0, 1e6)?;
+        float("--momentum", self.momentum.into(), 0.0, 1.0)?;
+        float("--weight-decay", self.weight_decay.into(), 0.0, 1e6)?;
+        float("--label-smoothing", self.label_smoothing.into(), 0.0, 1.0)?;
+        float("--warmup", self.warmup, 0.0, self.epochs as f64)?;
+        let count = |flag: &str, v: u64, high: u64| {
+            if (1..=high).contains(&v) {
+                return Ok(());
+            }
+            Err(Error::usage(format!("{flag} is {v}"), format!("it must be from 1 to {high}")))
+        };
+        count("--epochs", self.epochs, 1_000_000)?;
+        count("--batch-size", self.batch_size.into(), 65_536)?;
+        count("--log-every", self.log_every, 1_000_000_000)?;
+        count("--eval-every", self.eval_every, 1_000_000)?;
+        count("--width", self.width.into(), 64)?;
+        if self.nesterov && self.momentum == 0.0 {
+            return Err(Error::usage("--nesterov needs a momentum above 0", "leave --nesterov or --momentum 0 out"));
+        }
+        Ok(())
+    }
+
+    /// The learning rate of a step.
+    pub fn rate(&self, step: u64, steps_per_epoch: u64) -> f64 {
+        let (epoch, epochs) = ((step / steps_per_epoch) as f64, self.epochs as f64);
+        let factor = match self.schedule {
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * epoch / epochs).cos()),
+            Schedule::Step if epoch >= 0.75 * epochs => 0.01,
+            Schedule::Step if epoch >= 0.5 * epochs => 0.1,
+            Schedule::Step | Schedule::Constant => 1.0,
+        };
+        let rise = self.warmup * steps_per_epoch as f64;
+        let warm = if rise > 0.0 { ((step + 1) as f64 / rise).min(1.0) } else { 1.0 };
+        f64::from(self.lr) * factor * warm
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn config() -> Config {
+        Config {
+            dataset: "shapes".into(),
+            data_dir: None,
+            model: "resnet8".into(),
+            width: 1,
+            shortcut: Shortcut::Pad,
+            method: "s3".into(),
+            bits: 3,
+            latent_init: LatentInit::Dense,
+            latent_lr: 1.0,
+            dense_reg: 1e-5,
+            init: None,
+            epochs: 4,
+            batch_size: 128,
+            lr: 0.1,
+            schedule: Schedule::Cosine,
+            warmup: 0.0,
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 1e-4,
+            label_smoothing: 0.0,
+            seed: 0,
+            augment: true,
+            shuffle: true,
+            log_every: 50,
+            eval_every: 1,
+            rungs: Vec::new(),
+            mean: vec![0.5; 3],
+            std: vec![0.25; 3],
+        }
+    }
+
+    #[test]
+    fn schedules() {
+        let mut c = config();
+        let rates = |c: &Config| [0, 9, 10, 20, 30, 39].map(|s| (c.rate(s, 10) * 1e4).round() / 1e4);
+        assert_eq!(rates(&c), [0.1, 0.1, 0.0854, 0.05, 0.0146, 0.0146]);
+        c.schedule = Schedule::Step;
+        assert_eq!(rates(&c), [0.1, 0.1, 0.1, 0.01, 0.001, 0.001]);
+        (c.schedule, c.warmup) = (Schedule::Constant, 2.0);
+        assert_eq!(rates(&c), [0.005, 0.05, 0.055, 0.1, 0.1, 0.1]);
+    }
+
+    #[test]
+    fn survives_toml() {
+        let c = Config { data_dir: Some("d".into()), lr: 0.1, weight_decay: 1e-4, ..config() };
+        let text = toml::to_string(&c).unwrap();
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), c, "{text}");
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_named() {
+        let says = |c: Config, word: &str| {
+            let e = c.check().unwrap_err();
+            assert!(e.to_string().contains(word) && e.exit_code() == 2, "{e}");
+        };
+        config().check().unwrap();
+        says(Config { lr: f32::NAN, ..config() }, "--lr");
+        says(Config { lr: -0.1, ..config() }, "--lr");
+        says(Config { batch_size: 0, ..config() }, "--batch-size");
+        says(Config { bits: 7, ..config() }, "7-bit");
+        says(Config { method: "s4".into(), ..config() }, "s4");
+        says(Config { label_smoothing: 1.5, ..config() }, "--label-smoothing");
+        says(Config { nesterov: true, momentum: 0.0, ..config() }, "--nesterov");
+    }
+}

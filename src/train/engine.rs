@@ -1,0 +1,289 @@
+//! A network on a device: its values in, batches through, figures out.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::data::Records;
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::graph::layout::GroupSize;
+use crate::graph::lower::{GroupBuffers, Options, RING_SLOTS, lower};
+use crate::graph::{Executor, Graph, Layout, Plan, Role, Vars};
+use crate::kernels::loss::RING_WORDS;
+use crate::model::Values;
+use crate::model::values::MOMENTUM_PREFIX;
+
+/// Sections of the plan.
+const TRAIN: usize = 0;
+const COMPOSE: usize = 1;
+const EVAL: usize = 2;
+
+/// Submissions that may be under way: one runs, one waits, and the host prepares the next.
+const IN_FLIGHT: usize = 2;
+
+/// Sums over one or more batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Figures {
+    /// Σ loss over images.
+    pub loss: f64,
+    /// Σ over steps of the regularizer without its factor.
+    pub regularizer: f64,
+    /// Images whose label came first.
+    pub correct: u64,
+    /// Images whose label was among the first five.
+    pub top5: u64,
+    /// Images.
+    pub count: u64,
+    /// Steps.
+    pub steps: u64,
+}
+
+impl std::ops::AddAssign for Figures {
+    fn add_assign(&mut self, o: Self) {
+        self.loss += o.loss;
+        self.regularizer += o.regularizer;
+        self.correct += o.correct;
+        self.top5 += o.top5;
+        self.count += o.count;
+        self.steps += o.steps;
+    }
+}
+
+/// A network on a device.
+pub struct Engine {
+    /// The executor.
+    pub exec: Executor,
+    /// Rungs taken, by `direction:layer`.
+    pub rungs: BTreeMap<String, String>,
+    /// Where parameters lie.
+    pub layout: Layout,
+    groups: Vec<GroupBuffers>,
+    state: usize,
+    batch: usize,
+    ring: usize,
+    eval_logits: usize,
+    max_n: u32,
+    classes: usize,
+    pending: u32,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    words: Vec<u32>,
+}
+
+impl Engine {
+    /// Plans, allocates and compiles.
+    ///
+    /// # Errors
+    /// [`crate::Error::Usage`] for an unknown rung, [`crate::Error::AdapterTooSmall`], [`crate::Error::Gpu`].
+    pub fn new(gpu: Gpu, graph: &Graph, options: &Options) -> Result<Self> {
+        let max_words = gpu.limits.max_storage_buffer_binding_size.min(gpu.limits.max_buffer_size) / 4;
+        let lowered = lower(graph, &Options { max_words, ..options.clone() })?;
+        let plan = Plan::new(lowered.buffers, vec![lowered.train, lowered.compose, lowered.eval]);
+        let crate::graph::Ref::Tensor(logits) = lowered.eval_logits else { unreachable!("logits are a tensor") };
+        let eval_logits = plan.tensors[EVAL][logits];
+        let exec = Executor::new(gpu, plan, options.batch)?;
+        Ok(Self {
+            exec,
+            rungs: lowered.rungs,
+            layout: lowered.layout,
+            groups: lowered.groups,
+            state: lowered.state,
+            batch: lowered.batch,
+            ring: lowered.ring,
+            eval_logits,
+            max_n: options.batch,
+            classes: graph.classes() as usize,
+            pending: 0,
+            in_flight: VecDeque::new(),
+            words: Vec::new(),
+        })
+    }
+
+    /// Largest batch.
+    pub fn batch_size(&self) -> usize {
+        self.max_n as usize
+    }
+
+    /// Dispatches of a training step.
+    pub fn dispatches(&self) -> usize {
+        self.exec.plan.sections[TRAIN].len()
+    }
+
+    /// The plan's section of a training step.
+    pub const TRAIN: usize = TRAIN;
+
+    /// Loads parameters and running values; momenta become zero.
+    pub fn load(&self, values: &Values) {
+        for (i, (b, size)) in self.groups.iter().zip(&self.layout.groups).enumerate() {
+            let words = size.params as usize;
+            self.exec.write(b.params, &values.slab(&self.layout, Role::Param, i, words));
+            self.exec.write(b.momenta, &vec![0; words]);
+        }
+        self.exec.write(self.state, &values.slab(&self.layout, Role::State, 0, self.layout.state as usize));
+    }
+
+    /// Loads momenta, by the names that [`Engine::momenta`] gives.
+    pub fn load_momenta(&self, momenta: &Values) {
+        let strip = |(k, v): (&String, &_)| Some((k.strip_prefix(MOMENTUM_PREFIX)?.to_string(), Clone::clone(v)));
+        let plain = Values(momenta.0.iter().filter_map(strip).collect());
+        for (i, (b, size)) in self.groups.iter().zip(&self.layout.groups).enumerate() {
+            self.exec.write(b.momenta, &plain.slab(&self.layout, Role::Param, i, size.params as usize));
+        }
+    }
+
+    fn slabs(&self, pick: fn(&GroupBuffers) -> usize, prefix: &str) -> Result<Values> {
+        let mut values = Values::default();
+        for (i, (b, _)) in self.groups.iter().zip(&self.layout.groups as &[GroupSize]).enumerate() {
+            let words = self.exec.read(pick(b))?;
+            values.take(&self.layout, Role::Param, i, &words, prefix);
+        }
+        Ok(values)
+    }
+
+    /// Parameters and running values.
+    ///
+    /// # Errors
+    /// As [`Gpu::wait`].
+    pub fn values(&self) -> Result<Values> {
+        let mut values = self.slabs(|b| b.params, "")?;
+        values.take(&self.layout, Role::State, 0, &self.exec.read(self.state)?, "");
+        Ok(values)
+    }
+
+    /// The optimizer's momenta, under prefixed names.
+    ///
+    /// # Errors
+    /// As [`Gpu::wait`].
+    pub fn momenta(&self) -> Result<Values> {
+        self.slabs(|b| b.momenta, MOMENTUM_PREFIX)
+    }
+
+    /// Gradients of the last step, the regularizer's part included, weight decay not.
+    ///
+    /// # Errors
+    /// As [`Gpu::wait`].
+    pub fn gradients(&self) -> Result<Values> {
+        self.slabs(|b| b.grads, "")
+    }
+
+    /// Sends a batch: labels, image numbers, pixels.
+    fn send(&mut self, records: &Records, indices: &[u32]) {
+        let words = &mut self.words;
+        let n = self.max_n as usize;
+        let bytes = indices.len() * records.image_len;
+        words.clear();
+        words.resize(2 * n + bytes.div_ceil(4), 0);
+        for (i, index) in indices.iter().enumerate() {
+            words[i] = records.label(*index as usize);
+            words[n + i] = *index;
+        }
+        let pixels = bytemuck::cast_slice_mut::<u32, u8>(&mut words[2 * n..]);
+        for (to, index) in pixels.chunks_exact_mut(records.image_len).zip(indices) {
+            to.copy_from_slice(records.image(*index as usize));
+        }
+        // The shader takes bytes from words, low byte first.
+        if cfg!(target_endian = "big") {
+            words[2 * n..].iter_mut().for_each(|w| *w = w.to_le());
+        }
+        self.exec.write(self.batch, &self.words);
+    }
+
+    fn submit(&mut self, section: usize, vars: &Vars) -> Result<()> {
+        let submission = self.exec.submit(section, vars);
+        self.in_flight.push_back(submission);
+        if self.in_flight.len() > IN_FLIGHT {
+            let oldest = self.in_flight.pop_front();
+            self.exec.gpu.wait(oldest, || "during training".into())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the ring is full: [`Engine::figures`] must be called before the next step.
+    pub fn is_full(&self) -> bool {
+        self.pending == RING_SLOTS
+    }
+
+    /// Submits one training step on these records.
+    ///
+    /// # Errors
+    /// As [`Gpu::wait`].
+    pub fn step(&mut self, records: &Records, indices: &[u32], epoch: u32, rate: f32) -> Result<()> {
+        self.send(records, indices);
+        let vars = Vars { n: indices.len() as u32, epoch, slot: self.pending, rate };
+        self.submit(TRAIN, &vars)?;
+        self.pending += 1;
+        Ok(())
+    }
+
+    /// Waits for the steps since the last call, and returns the figures of each.
+    ///
+    /// # Errors
+    /// As [`Gpu::wait`].
+    pub fn figures(&mut self) -> Result<Vec<Figures>> {
+        if self.pending == 0 {
+            return Ok(Vec::new());
+        }
+        let ring = self.exec.read(self.ring)?;
+        let slots = ring.chunks_exact(RING_WORDS).take(self.pending as usize);
+        self.pending = 0;
+        self.in_flight.clear();
+        let figure = |w: &[u32]| {
+            let v = |i: usize| f64::from(f32::from_bits(w[i]));
+            Figures { loss: v(0), regularizer: v(1), correct: v(2) as u64, top5: v(3) as u64, count: v(4) as u64, steps: 1 }
+        };
+        Ok(slots.map(figure).collect())
+    }
+
+    /// Loss and counts over all records, in order, without augmentation. Call [`Engine::figures`] first.
+    ///
+    /// # Errors
+    /// As [`Gpu::wait`].
+    pub fn evaluate(&mut self, records: &Records) -> Result<Figures> {
+        self.evaluate_with(records, |_, _| Ok(()))
+    }
+
+    /// Like [`Engine::evaluate`], calling `each(engine, images)` after every batch.
+    ///
+    /// # Errors
+    /// As [`Gpu::wait`], or what `each` returns.
+    pub fn evaluate_with(&mut self, records: &Records, mut each: impl FnMut(&Self, usize) -> Result<()>) -> Result<Figures> {
+        debug_assert_eq!(self.pending, 0, "unread figures");
+        self.submit(COMPOSE, &Vars::default())?;
+        let mut total = Figures::default();
+        let order: Vec<u32> = (0..records.len() as u32).collect();
+        for indices in order.chunks(self.batch_size()) {
+            self.send(records, indices);
+            let vars = Vars { n: indices.len() as u32, slot: self.pending, ..Vars::default() };
+            self.submit(EVAL, &vars)?;
+            self.pending += 1;
+            each(self, indices.len())?;
+            if self.is_full() {
+                self.figures()?.into_iter().for_each(|f| total += f);
+            }
+        }
+        self.figures()?.into_iter().for_each(|f| total += f);
+        Ok(total)
+    }
+
+    /// Logits of the last evaluation batch's first `n` images.
+    ///
+    /// # Errors
+    /// As [`Gpu::wait`].
+    pub fn logits(&self, n: usize) -> Result<Vec<f32>> {
+        let words = self.exec.read(self.eval_logits)?;
+        Ok(words[..n * self.classes].iter().map(|w| f32::from_bits(*w)).collect())
+    }
+
+    /// One training step run dispatch by dispatch, each held against its twin on the GPU's own inputs.
+    ///
+    /// # Errors
+    /// As [`Gpu::wait`].
+    pub fn checked_step(
+        &mut self,
+        records: &Records,
+        indices: &[u32],
+        rate: f32,
+    ) -> Result<Vec<(String, Vec<crate::kernels::check::Mismatch>)>> {
+        self.send(records, indices);
+        let vars = Vars { n: indices.len() as u32, rate, ..Vars::default() };
+        self.exec.submit_checked(TRAIN, &vars)
+    }
+}

@@ -1,0 +1,434 @@
+//! A run: a folder with config.toml, metrics.jsonl, best.safetensors, last.safetensors and curves.svg, and the loop that fills it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::checkpoint::{self, Identity, Progress};
+use super::config::Config;
+use super::engine::{Engine, Figures};
+use super::metrics::{EvalRecord, MetricsLog, Record, TrainRecord};
+use super::{curves, metrics};
+use crate::data::sampler::epoch_order;
+use crate::data::{Manifest, Records};
+use crate::error::{Error, Result};
+use crate::files::tensors::{self, TensorFile};
+use crate::files::write_atomic;
+use crate::gpu::Gpu;
+use crate::graph::lower::{Options, RungChoice};
+use crate::graph::{Graph, Shape};
+use crate::model::resnet::ModelOptions;
+use crate::model::{Arch, Values};
+
+/// The resolved configuration.
+pub const CONFIG: &str = "config.toml";
+/// One JSON object a line.
+pub const METRICS: &str = "metrics.jsonl";
+/// Weights of the best epoch.
+pub const BEST: &str = "best.safetensors";
+/// Weights, momenta and progress.
+pub const LAST: &str = "last.safetensors";
+/// Loss and accuracy as a picture.
+pub const CURVES: &str = "curves.svg";
+
+/// Everything that a run's folder may hold.
+const FILES: [&str; 5] = [CONFIG, METRICS, BEST, LAST, CURVES];
+
+/// The shape of a data set's images.
+pub fn input_shape(manifest: &Manifest) -> Shape {
+    Shape { h: manifest.height as u32, w: manifest.width as u32, c: manifest.channels as u32 }
+}
+
+/// The graph of a weight file or configuration on a data set's images.
+///
+/// # Errors
+/// As [`Arch::build`].
+pub fn build_graph(identity: &Identity, manifest: &Manifest, classes: u32) -> Result<Graph> {
+    let Identity { method, shortcut, width, .. } = *identity;
+    let options = ModelOptions { input: input_shape(manifest), classes, method, shortcut, width };
+    Arch::find(&identity.model)?.build(&options)
+}
+
+/// What a run is before it has touched a device or a folder.
+pub struct Setup {
+    /// The resolved configuration.
+    pub config: Config,
+    /// The data set.
+    pub manifest: Manifest,
+    /// The network.
+    pub graph: Graph,
+    /// How it is named in files.
+    pub identity: Identity,
+}
+
+impl Setup {
+    /// Checks the configuration and builds the network.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] and [`Error::Shape`].
+    pub fn new(config: Config) -> Result<Self> {
+        config.check()?;
+        let manifest = Manifest::find(&config.dataset)?;
+        let arch = Arch::find(&config.model)?;
+        let identity = Identity {
+            model: config.model.clone(),
+            width: config.width,
+            shortcut: arch.shortcut(config.shortcut),
+            method: config.method()?,
+            mean: Some(config.mean.clone()),
+            std: Some(config.std.clone()),
+        };
+        let graph = build_graph(&identity, &manifest, manifest.classes.len() as u32)?;
+        Ok(Self { config, manifest, graph, identity })
+    }
+
+    /// What the programs depend on.
+    pub fn options(&self, rungs: RungChoice) -> Options {
+        let c = &self.config;
+        Options {
+            batch: c.batch_size,
+            mean: c.mean.clone(),
+            std: c.std.clone(),
+            pad: if c.augment { self.manifest.pad as u32 } else { 0 },
+            flip: c.augment && self.manifest.flip,
+            // The shader's counters are 32 bits wide.
+            seed: (c.seed ^ (c.seed >> 32)) as u32,
+            smoothing: c.label_smoothing,
+            momentum: c.momentum,
+            nesterov: c.nesterov,
+            decay: c.weight_decay,
+            latent_rate: c.latent_lr,
+            alpha: c.dense_reg,
+            rungs,
+            max_words: 0,
+        }
+    }
+
+    fn meta(&self) -> std::collections::BTreeMap<String, String> {
+        let mut meta = self.identity.meta(&self.manifest.classes);
+        meta.insert("dataset".into(), self.manifest.name.clone());
+        meta
+    }
+}
+
+/// Makes a new run's folder.
+///
+/// # Errors
+/// [`Error::Checkpoint`] where it holds a run and `force` is not set, [`Error::Io`] where it cannot be written.
+pub fn create_folder(out: &Path, config: &Config, force: bool) -> Result<()> {
+    let taken: Vec<_> = FILES.iter().filter(|f| out.join(f).exists()).collect();
+    if !taken.is_empty() && !force {
+        let hint = "choose another --out, go on with it by --resume, or replace it by --force";
+        return Err(Error::checkpoint(out, "this folder holds a run already", hint));
+    }
+    std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
+    let text = toml::to_string(config).map_err(|e| Error::usage(format!("the configuration cannot be written: {e}"), ""))?;
+    // The new configuration goes first: where it cannot be written, the old run stays whole.
+    write_atomic(out.join(CONFIG), |w| w.write_all(text.as_bytes()))?;
+    for file in FILES.iter().filter(|f| **f != CONFIG).map(|f| out.join(f)).filter(|f| f.exists()) {
+        std::fs::remove_file(&file).map_err(Error::io(&file, "remove"))?;
+    }
+    Ok(())
+}
+
+/// Reads a run's configuration.
+///
+/// # Errors
+/// [`Error::Checkpoint`] where the folder is no run's.
+pub fn read_config(run: &Path) -> Result<Config> {
+    let path = run.join(CONFIG);
+    let hint = "--resume takes the folder that `s3gpu train --out` made";
+    if !path.is_file() {
+        return Err(Error::checkpoint(run, format!("this is no run's folder: it has no {CONFIG}"), hint));
+    }
+    let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
+    toml::from_str(&text).map_err(|e| Error::checkpoint(&path, e.message(), hint))
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// All epochs done.
+    Finished,
+    /// `--steps` reached.
+    StepsReached,
+    /// Asked to stop.
+    Interrupted,
+}
+
+/// What the loop tells whoever shows it.
+pub trait Observer {
+    /// After each step.
+    fn step(&mut self, done: u64, total: u64, latest: Option<&TrainRecord>);
+    /// After each evaluation.
+    fn eval(&mut self, record: &EvalRecord, train: Option<&TrainRecord>, seconds: f64);
+}
+
+/// A run under way.
+pub struct Run<'a> {
+    setup: &'a Setup,
+    engine: Engine,
+    train: &'a Records,
+    test: &'a Records,
+    out: PathBuf,
+    log: MetricsLog,
+    progress: Progress,
+    /// Steps whose figures are in `progress` or logged.
+    counted: u64,
+    /// Steps done at the last evaluation.
+    evaluated: u64,
+    clock: Instant,
+    latest: Option<TrainRecord>,
+}
+
+impl<'a> Run<'a> {
+    /// Steps in an epoch; the last may be a partial batch.
+    pub fn steps_per_epoch(setup: &Setup, train: &Records) -> u64 {
+        (train.len() as u64).div_ceil(u64::from(setup.config.batch_size))
+    }
+
+    /// Starts a run in a folder that [`create_folder`] has made.
+    ///
+    /// # Errors
+    /// As [`Engine::new`]; [`Error::Checkpoint`] for weights that do not suit the network.
+    pub fn start(setup: &'a Setup, gpu: Gpu, data: [&'a Records; 2], out: &Path, force: bool) -> Result<Self> {
+        let c = &setup.config;
+        let engine = Engine::new(gpu, &setup.graph, &setup.options(RungChoice { forced: c.rungs.clone(), ..Default::default() }))?;
+        let values = match &c.init {
+            None => Values::init(&setup.graph, &engine.layout, c.latent_init, c.seed),
+            Some(path) => Values::from_file(&setup.graph, &engine.layout, &checkpoint::read(path)?, path)?,
+        };
+        engine.load(&values);
+        create_folder(out, c, force)?;
+        let log = MetricsLog::create(out.join(METRICS))?;
+        let progress = Progress { rungs: engine.rungs.clone(), ..Default::default() };
+        Ok(Self::new(setup, engine, data, out, log, progress))
+    }
+
+    /// Goes on from a run's last checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where it is damaged or not this network's.
+    pub fn resume(setup: &'a Setup, gpu: Gpu, data: [&'a Records; 2], out: &Path, last: TensorFile) -> Result<Self> {
+        let path = out.join(LAST);
+        let c = &setup.config;
+        let (file, momenta, progress) = checkpoint::split(last, &path)?;
+        let rungs = RungChoice { forced: c.rungs.clone(), recorded: progress.rungs.clone() };
+        let engine = Engine::new(gpu, &setup.graph, &setup.options(rungs))?;
+        engine.load(&Values::from_file(&setup.graph, &engine.layout, &file, &path)?);
+        let missing = engine.layout.tensors.iter().filter(|t| t.role == crate::graph::Role::Param).find(|t| {
+            let name = format!("{}{}", crate::model::values::MOMENTUM_PREFIX, t.name);
+            momenta.0.get(&name).is_none_or(|m| m.shape != t.shape)
+        });
+        if let Some(t) = missing {
+            return Err(Error::checkpoint(&path, format!("it lacks the momentum of {}", t.name), "start anew with --init"));
+        }
+        engine.load_momenta(&momenta);
+        let (step, epoch) = (progress.step, Self::steps_per_epoch(setup, data[0]));
+        // What a stop in the middle of an interval or epoch logged will be written again at its place.
+        let keep = |r: &Record| {
+            r.step() < step
+                && match r {
+                    Record::Train(r) => (r.step + 1) % c.log_every == 0 || r.step + 1 == c.epochs * epoch,
+                    Record::Eval(r) => (r.step + 1) % epoch == 0,
+                }
+        };
+        let log = MetricsLog::resume(out.join(METRICS), keep)?;
+        Ok(Self::new(setup, engine, data, out, log, progress))
+    }
+
+    fn new(setup: &'a Setup, engine: Engine, [train, test]: [&'a Records; 2], out: &Path, log: MetricsLog, progress: Progress) -> Self {
+        let counted = progress.step;
+        let (out, clock) = (out.to_path_buf(), Instant::now());
+        Self { setup, engine, train, test, out, log, progress, counted, evaluated: 0, clock, latest: None }
+    }
+
+    /// The engine.
+    pub fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// Trains until all epochs are done, `--steps` is reached or `stop` is set, and leaves the folder complete.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`], [`Error::DeviceLost`], [`Error::Io`]; the last checkpoint stays.
+    pub fn train(&mut self, steps: Option<u64>, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
+        let outcome = self.steps(steps, stop, observer);
+        outcome.map_err(|e| match e {
+            Error::DeviceLost { reason, .. } => {
+                let place = format!("near step {}", self.progress.step);
+                Error::DeviceLost { place, reason, hint: self.go_on() }
+            }
+            other => other,
+        })
+    }
+
+    /// How to go on after a stop, as a sentence.
+    fn go_on(&self) -> String {
+        match self.out.join(LAST).exists() {
+            true => format!("go on from the last checkpoint with `s3gpu train --resume {}`", self.out.display()),
+            false => "there is no checkpoint yet: start again".into(),
+        }
+    }
+
+    fn steps(&mut self, steps: Option<u64>, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
+        let (setup, train) = (self.setup, self.train);
+        let c = &setup.config;
+        let per_epoch = Self::steps_per_epoch(setup, train);
+        let total = c.epochs * per_epoch;
+        let end = steps.map_or(total, |s| s.min(total));
+        self.clock = Instant::now();
+        while self.progress.step < end {
+            let epoch = self.progress.step / per_epoch;
+            let order = epoch_order(c.seed, epoch, train.len(), c.shuffle);
+            let epoch_clock = Instant::now();
+            let batches = order.chunks(c.batch_size as usize).skip((self.progress.step % per_epoch) as usize);
+            for indices in batches.take((end - self.progress.step) as usize) {
+                let rate = c.rate(self.progress.step, per_epoch);
+                self.engine.step(train, indices, epoch as u32, rate as f32)?;
+                self.progress.step += 1;
+                if self.progress.step % c.log_every == 0 {
+                    self.log_interval(per_epoch)?;
+                } else if self.engine.is_full() {
+                    self.count()?;
+                }
+                observer.step(self.progress.step, total, self.latest.as_ref());
+                if stop.load(Ordering::Relaxed) {
+                    self.count()?;
+                    self.save_last()?;
+                    self.draw(per_epoch)?;
+                    return Ok(Outcome::Interrupted);
+                }
+            }
+            self.count()?;
+            let at_epoch_end = self.progress.step % per_epoch == 0;
+            let due = at_epoch_end && ((epoch + 1) % c.eval_every == 0 || self.progress.step == total);
+            if due {
+                let record = self.evaluate(epoch)?;
+                let top1 = record.top1;
+                observer.eval(&record, self.latest.as_ref(), epoch_clock.elapsed().as_secs_f64());
+                if self.progress.best.is_none_or(|best| top1 > best) {
+                    self.progress.best = Some(top1);
+                    self.save_best()?;
+                }
+            }
+            if at_epoch_end && self.progress.step == total {
+                self.log_interval(per_epoch)?;
+            }
+            if at_epoch_end {
+                self.save_last()?;
+                self.draw(per_epoch)?;
+            }
+        }
+        if self.progress.step == total {
+            return Ok(Outcome::Finished);
+        }
+        self.stop_early(per_epoch, observer)?;
+        Ok(Outcome::StepsReached)
+    }
+
+    /// The end that `--steps` asks for: complete metrics and weights, while the checkpoint stays the one of an unbroken run.
+    fn stop_early(&mut self, per_epoch: u64, observer: &mut dyn Observer) -> Result<()> {
+        self.save_last()?;
+        if self.evaluated != self.progress.step {
+            let interval = self.progress.interval;
+            self.log_interval(per_epoch)?;
+            self.progress.interval = interval;
+            let record = self.evaluate((self.progress.step - 1) / per_epoch)?;
+            observer.eval(&record, self.latest.as_ref(), self.clock.elapsed().as_secs_f64());
+            if self.progress.best.is_none() {
+                self.save_best()?;
+            }
+        }
+        self.draw(per_epoch)
+    }
+
+    /// Reads the figures of the steps since the last call into the interval.
+    fn count(&mut self) -> Result<()> {
+        for figures in self.engine.figures()? {
+            if !figures.loss.is_finite() {
+                return Err(Error::Diverged {
+                    step: self.counted,
+                    loss: figures.loss.to_string(),
+                    hint: format!("lower --lr or raise --warmup; {}", self.go_on()),
+                });
+            }
+            self.progress.interval += figures;
+            self.counted += 1;
+        }
+        Ok(())
+    }
+
+    fn log_interval(&mut self, per_epoch: u64) -> Result<()> {
+        self.count()?;
+        let f = std::mem::take(&mut self.progress.interval);
+        if f.count == 0 {
+            return Ok(());
+        }
+        let step = self.progress.step - 1;
+        let record = TrainRecord {
+            epoch: step / per_epoch,
+            step,
+            loss: f.loss / f.count as f64,
+            regularizer: f.regularizer / f.steps as f64,
+            correct: f.correct,
+            count: f.count,
+            lr: self.setup.config.rate(step, per_epoch),
+            images_per_s: f.count as f64 / self.clock.elapsed().as_secs_f64().max(1e-9),
+        };
+        self.log.append(&Record::Train(record.clone()))?;
+        self.latest = Some(record);
+        self.clock = Instant::now();
+        Ok(())
+    }
+
+    fn evaluate(&mut self, epoch: u64) -> Result<EvalRecord> {
+        let paused = Instant::now();
+        let figures = self.engine.evaluate(self.test)?;
+        let step = self.progress.step - 1;
+        if !figures.loss.is_finite() {
+            let hint = format!("lower --lr or raise --warmup; {}", self.go_on());
+            return Err(Error::Diverged { step, loss: format!("{} on the test set", figures.loss), hint });
+        }
+        let record = eval_record(&figures, epoch, step);
+        self.log.append(&Record::Eval(record.clone()))?;
+        self.evaluated = self.progress.step;
+        // Evaluation does not count as training time.
+        self.clock += paused.elapsed();
+        Ok(record)
+    }
+
+    fn save_best(&self) -> Result<()> {
+        let mut meta = self.setup.meta();
+        meta.insert("step".into(), self.progress.step.to_string());
+        tensors::write(self.out.join(BEST), &checkpoint::file(meta, self.engine.values()?, None)?)
+    }
+
+    fn save_last(&self) -> Result<()> {
+        let (values, momenta) = (self.engine.values()?, self.engine.momenta()?);
+        let mut meta = self.setup.meta();
+        meta.insert("step".into(), self.progress.step.to_string());
+        let file = checkpoint::file(meta, values, Some((&momenta, &self.progress)))?;
+        tensors::write(self.out.join(LAST), &file)
+    }
+
+    fn draw(&self, per_epoch: u64) -> Result<()> {
+        let id = &self.setup.identity;
+        let title = format!("{} on {}, {}", id.model, self.setup.manifest.name, id.method.title());
+        curves::draw(&metrics::read(self.out.join(METRICS))?, &title, per_epoch, self.out.join(CURVES))
+    }
+}
+
+/// An evaluation's figures as a record.
+pub fn eval_record(f: &Figures, epoch: u64, step: u64) -> EvalRecord {
+    let count = f.count.max(1) as f64;
+    EvalRecord {
+        epoch,
+        step,
+        loss: f.loss / count,
+        correct: f.correct,
+        count: f.count,
+        top1: 100.0 * f.correct as f64 / count,
+        top5: 100.0 * f.top5 as f64 / count,
+    }
+}
