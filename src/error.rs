@@ -144,9 +144,16 @@ impl Error {
 fn io_hint(source: &std::io::Error) -> &'static str {
     use std::io::ErrorKind as K;
     match source.kind() {
-        K::StorageFull | K::QuotaExceeded => "\n  the disk is full: free some space or choose another folder; earlier checkpoints are untouched",
+        K::StorageFull | K::QuotaExceeded => {
+            "\n  the disk is full: free some space or choose another folder; earlier checkpoints are untouched"
+        }
         K::PermissionDenied => "\n  choose a folder that you may read and write",
         K::NotFound => "\n  check the path",
+        K::AlreadyExists => "\n  a file is in the way: choose another path",
+        K::NotADirectory => "\n  a part of the path is a file, not a folder: choose another path",
+        K::FileTooLarge => {
+            "\n  the file is larger than `ulimit -f` or the file system allows: raise the limit or choose another folder; earlier checkpoints are untouched"
+        }
         K::ReadOnlyFilesystem => "\n  this file system is read-only: choose another folder",
         _ => "",
     }

@@ -1,5 +1,6 @@
 //! s3gpu.
 
+pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod error;

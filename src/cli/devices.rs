@@ -13,25 +13,25 @@ pub(super) fn run() -> Result<ExitCode> {
     }
     for entry in found {
         let (i, l) = (&entry.info, entry.adapter.limits());
-        println!("{}: {}", entry.index, describe(i));
-        println!("   type {:?}, subgroups of {} to {}", i.device_type, i.subgroup_min_size, i.subgroup_max_size);
-        println!(
+        say!("{}: {}", entry.index, describe(i))?;
+        say!("   type {:?}, subgroups of {} to {}", i.device_type, i.subgroup_min_size, i.subgroup_max_size)?;
+        say!(
             "   storage buffers a stage {}, bind groups {}, invocations {}, workgroup memory {}, groups a dimension {}",
             l.max_storage_buffers_per_shader_stage,
             l.max_bind_groups,
             l.max_compute_invocations_per_workgroup,
             super::bytes(l.max_compute_workgroup_storage_size.into()),
             l.max_compute_workgroups_per_dimension
-        );
-        println!(
+        )?;
+        say!(
             "   largest binding {}, largest buffer {}, uniform offsets of {}",
             super::bytes(l.max_storage_buffer_binding_size),
             super::bytes(l.max_buffer_size),
             l.min_uniform_buffer_offset_alignment
-        );
+        )?;
         let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
         let has: Vec<_> = (entry.adapter.features() & wanted).iter_names().map(|(name, _)| name).collect();
-        println!("   features {}", if has.is_empty() { "none of note".into() } else { has.join(", ") });
+        say!("   features {}", if has.is_empty() { "none of note".into() } else { has.join(", ") })?;
     }
     Ok(ExitCode::SUCCESS)
 }

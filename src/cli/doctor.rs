@@ -43,8 +43,8 @@ pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode> {
         return Err(unknown(args.kernel.as_deref().unwrap_or_default()));
     }
     let gpu = super::open_gpu(args.adapter.as_deref())?;
-    println!("s3gpu {} on {}", env!("CARGO_PKG_VERSION"), describe(&gpu.info));
-    println!("{:32} {:>5}  {:>6}  outcome", "kernel", "cases", "error");
+    say!("s3gpu {} on {}", env!("CARGO_PKG_VERSION"), describe(&gpu.info))?;
+    say!("{:32} {:>5}  {:>6}  outcome", "kernel", "cases", "error")?;
     let mut pipelines = Pipelines::default();
     let mut failed = 0;
     for kernel in &kernels {
@@ -52,23 +52,23 @@ pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode> {
             Ok(report) => report,
             Err(Error::Gpu { what }) => {
                 failed += 1;
-                println!("{:32} {:>5}  {:>6}  refused: {what}", kernel.name(), "", "");
+                say!("{:32} {:>5}  {:>6}  refused: {what}", kernel.name(), "", "")?;
                 continue;
             }
             Err(other) => return Err(other),
         };
         let outcome = if report.failures.is_empty() { "ok" } else { "FAILED" };
-        println!("{:32} {:>5}  {:>5.0}%  {outcome}", report.kernel, report.cases, 100.0 * report.worst);
+        say!("{:32} {:>5}  {:>5.0}%  {outcome}", report.kernel, report.cases, 100.0 * report.worst)?;
         failed += usize::from(!report.failures.is_empty());
         for (case, bad) in &report.failures {
-            println!("    {case}: {} elements", bad.len());
+            say!("    {case}: {} elements", bad.len())?;
             for m in bad.iter().take(SHOWN) {
-                println!("      {}[{}] = {:e}, not {:e} ± {:e}", m.binding, m.index, m.got, m.want, m.allowed);
+                say!("      {}[{}] = {:e}, not {:e} ± {:e}", m.binding, m.index, m.got, m.want, m.allowed)?;
             }
         }
     }
-    println!("error: the largest share of the allowed error that an element used; 0 % is exact");
-    println!("{} kernels right, {failed} wrong", kernels.len() - failed);
+    say!("error: the largest share of the allowed error that an element used; 0 % is exact")?;
+    say!("{} kernels right, {failed} wrong", kernels.len() - failed)?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -84,7 +84,7 @@ fn variants(kernel: &dyn AnyKernel) -> BTreeSet<Vec<Const>> {
 fn dump_one(name: &str) -> Result<ExitCode> {
     let kernel = registry().into_iter().find(|k| k.name() == name).ok_or_else(|| unknown(name))?;
     for consts in variants(kernel) {
-        println!("// {name} {consts:?}\n{}", expand(&kernel.source(), &consts));
+        say!("// {name} {consts:?}\n{}", expand(&kernel.source(), &consts))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -100,6 +100,6 @@ fn dump_all(dir: &Path) -> Result<ExitCode> {
             count += 1;
         }
     }
-    println!("{count} shaders in {}", dir.display());
+    say!("{count} shaders in {}", dir.display())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -42,7 +42,7 @@ pub(super) struct EvalArgs {
 pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
     let manifest = Manifest::find(&args.dataset)?;
     let path = match args.weights.is_dir() {
-        true => args.weights.join(crate::train::run::BEST),
+        true => args.weights.join(crate::train::folder::BEST),
         false => args.weights.clone(),
     };
     let file = checkpoint::read(&path)?;
@@ -70,15 +70,27 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
     let epoch = file.meta.get("epoch").and_then(|s| s.parse().ok()).unwrap_or(0);
     let record = eval_record(&figures, epoch, step);
     if !record.loss.is_finite() {
-        return Err(Error::checkpoint(&path, format!("its loss is {}", record.loss), "these weights are not those of a trained network"));
+        return Err(Error::checkpoint(
+            &path,
+            format!("its loss is {}", record.loss),
+            "these weights are not those of a trained network",
+        ));
     }
     if args.json {
         let json = serde_json::to_string(&Record::Eval(record)).expect("finite numbers");
-        println!("{json}");
+        say!("{json}")?;
     } else {
         let speed = figures.count as f64 / started.elapsed().as_secs_f64();
-        println!("{} {} on {}: top-1 {:.2} %, top-5 {:.2} %, loss {:.4}", identity.model, identity.method.title(), manifest.name, record.top1, record.top5, record.loss);
-        println!("{} of {} images right, {speed:.0} images/s", record.correct, record.count);
+        say!(
+            "{} {} on {}: top-1 {:.2} %, top-5 {:.2} %, loss {:.4}",
+            identity.model,
+            identity.method.title(),
+            manifest.name,
+            record.top1,
+            record.top5,
+            record.loss
+        )?;
+        say!("{} of {} images right, {speed:.0} images/s", record.correct, record.count)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,18 @@
 //! The command line: one file a command.
 
+/// A line for the user on stdout: [`say`] with `println!`'s arguments.
+macro_rules! say {
+    ($($arg:tt)*) => { super::say(format_args!($($arg)*)) };
+}
+
+/// A remark on stderr; nobody is left to tell where that fails.
+macro_rules! note {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($arg)*);
+    }};
+}
+
 mod devices;
 mod doctor;
 mod eval;
@@ -10,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{self, Gpu};
 
 /// Trains low-bit shift networks on any GPU.
@@ -24,6 +37,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train a network
+    #[command(allow_negative_numbers = true)]
     Train(Box<train::TrainArgs>),
     /// Measure a checkpoint's accuracy
     Eval(eval::EvalArgs),
@@ -45,10 +59,17 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(e) => {
-            // Nobody is left to tell where even stderr fails.
-            let _ = writeln!(std::io::stderr(), "error: {e}");
+            note!("error: {e}");
             ExitCode::from(e.exit_code())
         }
+    }
+}
+
+/// A line on stdout. A reader that has gone, as in `s3gpu devices | head -1`, is no fault; `println!` would panic.
+fn say(line: std::fmt::Arguments) -> Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output", "write")(e)),
+        _ => Ok(()),
     }
 }
 
@@ -56,7 +77,7 @@ pub fn main() -> ExitCode {
 fn open_gpu(choice: Option<&str>) -> Result<Gpu> {
     let gpu = gpu::open(choice)?;
     let note = if gpu.is_software() { ", a software adapter: expect CPU speed" } else { "" };
-    eprintln!("adapter: {}{note}", gpu::describe(&gpu.info));
+    note!("adapter: {}{note}", gpu::describe(&gpu.info));
     Ok(gpu)
 }
 

@@ -18,8 +18,9 @@ use crate::graph::{Plan, Vars};
 use crate::methods::{LatentInit, MethodSpec};
 use crate::model::Shortcut;
 use crate::train::checkpoint::{self, Identity};
+use crate::train::folder::{self, LAST};
 use crate::train::metrics::{EvalRecord, TrainRecord};
-use crate::train::run::{LAST, Observer, Outcome, Run, Setup, read_config};
+use crate::train::run::{Observer, Outcome, Run, Setup};
 use crate::train::{Config, Schedule};
 
 #[derive(Args)]
@@ -124,9 +125,33 @@ pub(super) struct TrainArgs {
 
 /// A resumed run keeps its settings; only where data and adapter are, and when to stop, may change.
 const NOT_WITH_RESUME: [&str; 27] = [
-    "dataset", "model", "width", "shortcut", "method", "bits", "latent_init", "latent_lr", "dense_reg", "init", "epochs",
-    "batch_size", "lr", "schedule", "warmup", "momentum", "nesterov", "weight_decay", "label_smoothing", "seed", "augment",
-    "shuffle", "log_every", "eval_every", "out", "force", "rung",
+    "dataset",
+    "model",
+    "width",
+    "shortcut",
+    "method",
+    "bits",
+    "latent_init",
+    "latent_lr",
+    "dense_reg",
+    "init",
+    "epochs",
+    "batch_size",
+    "lr",
+    "schedule",
+    "warmup",
+    "momentum",
+    "nesterov",
+    "weight_decay",
+    "label_smoothing",
+    "seed",
+    "augment",
+    "shuffle",
+    "log_every",
+    "eval_every",
+    "out",
+    "force",
+    "rung",
 ];
 
 pub(super) fn run(args: TrainArgs) -> Result<ExitCode> {
@@ -193,7 +218,8 @@ fn load(setup: &Setup, data_dir: Option<&Path>) -> Result<Dataset> {
     let data = data::load(&setup.manifest, data_dir, Splits { train: true, test: true })?;
     let count = data.train.as_ref().map_or(0, data::Records::len);
     if setup.config.batch_size as usize > count {
-        let what = format!("--batch-size {} is larger than the training set of {count} images", setup.config.batch_size);
+        let what =
+            format!("--batch-size {} is larger than the training set of {count} images", setup.config.batch_size);
         return Err(Error::usage(what, format!("choose at most {count}")));
     }
     Ok(data)
@@ -212,48 +238,52 @@ fn start(args: TrainArgs) -> Result<ExitCode> {
     if args.dry_run {
         return dry_run(&setup, super::open_gpu(args.adapter.as_deref())?);
     }
+    folder::check_free(&out, args.force)?;
     let data = load(&setup, args.data_dir.as_deref())?;
     let gpu = super::open_gpu(args.adapter.as_deref())?;
     let mut run = Run::start(&setup, gpu, records(&data), &out, args.force)?;
     go(&setup, &data, &mut run, args.steps, &out)
 }
 
-fn resume(args: &TrainArgs, folder: &Path) -> Result<ExitCode> {
-    let mut config = read_config(folder)?;
+fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
+    let mut config = folder::read_config(out)?;
     config.data_dir = args.data_dir.clone().or(config.data_dir);
     let setup = Setup::new(config)?;
-    let path = folder.join(LAST);
+    let path = out.join(LAST);
     if !path.exists() {
         let hint = "it stopped before its first checkpoint: start it again with --force";
-        return Err(Error::checkpoint(folder, format!("this run has no {LAST} yet"), hint));
+        return Err(Error::checkpoint(out, format!("this run has no {LAST} yet"), hint));
     }
     let last = checkpoint::read(&path)?;
     if args.dry_run {
         return dry_run(&setup, super::open_gpu(args.adapter.as_deref())?);
     }
-    let found = Identity::read(&last, &path)?;
-    if found != setup.identity {
-        let what = format!("it is {} {}, but the run's config.toml says {} {}", found.model, found.method.title(), setup.identity.model, setup.identity.method.title());
-        return Err(Error::checkpoint(&path, what, "one of the two files comes from another run"));
+    if let Some((key, found, wanted)) = Identity::read(&last, &path)?.difference(&setup.identity) {
+        let what = format!("its {key} is {found}, but the run's config.toml says {wanted}");
+        return Err(Error::checkpoint(
+            &path,
+            what,
+            "one of the two files comes from another run: put the right one back",
+        ));
     }
     let data = load(&setup, setup.config.data_dir.as_deref())?;
     let total = setup.config.epochs * Run::steps_per_epoch(&setup, records(&data)[0]);
     let (_, _, progress) = checkpoint::split(last.clone(), &path)?;
     if progress.step >= args.steps.unwrap_or(total).min(total) {
         let done = if progress.step >= total { "this run is finished" } else { "this run has done that many steps" };
-        println!("{}: {done} ({} of {total} steps); nothing to do", folder.display(), progress.step);
+        say!("{}: {done} ({} of {total} steps); nothing to do", out.display(), progress.step)?;
         return Ok(ExitCode::SUCCESS);
     }
     let gpu = super::open_gpu(args.adapter.as_deref())?;
-    let mut run = Run::resume(&setup, gpu, records(&data), folder, last)?;
-    eprintln!("resumed at step {} of {total}", progress.step);
-    go(&setup, &data, &mut run, args.steps, folder)
+    let mut run = Run::resume(&setup, gpu, records(&data), out, last)?;
+    note!("resumed at step {} of {total}", progress.step);
+    go(&setup, &data, &mut run, args.steps, out)
 }
 
 fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Path) -> Result<ExitCode> {
     let [train, test] = records(data);
     let engine = run.engine();
-    eprintln!(
+    note!(
         "{} {} on {}: {} training images, {} test images; {} dispatches a step, {} on the device",
         setup.config.model,
         setup.identity.method.title(),
@@ -265,11 +295,13 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Pa
     );
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
-    // The second Ctrl-C ends the process at once.
     let handler = move || {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
+        note!(
+            "\nstopping: the step is finished and saved first, at an epoch's end with its evaluation; Ctrl-C again ends at once"
+        );
     };
     ctrlc::set_handler(handler).map_err(|e| Error::usage(format!("Ctrl-C cannot be caught: {e}"), ""))?;
     let mut view = View::new(out, setup.config.epochs);
@@ -278,15 +310,15 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Pa
     let on = format!("s3gpu train --resume {}", out.display());
     Ok(match outcome? {
         Outcome::Finished => {
-            println!("finished: {}", out.display());
+            say!("finished: {}", out.display())?;
             ExitCode::SUCCESS
         }
         Outcome::StepsReached => {
-            println!("stopped after {} steps as --steps says; `{on}` goes on", steps.unwrap_or_default());
+            say!("stopped after {} steps as --steps says; `{on}` goes on", steps.unwrap_or_default())?;
             ExitCode::SUCCESS
         }
         Outcome::Interrupted => {
-            println!("stopped and saved; `{on}` goes on");
+            say!("stopped and saved; `{on}` goes on")?;
             ExitCode::from(130)
         }
     })
@@ -313,10 +345,12 @@ impl View {
         self.bar.iter().for_each(ProgressBar::finish_and_clear);
     }
     fn line(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| println!("{text}")),
-            None => println!("{text}"),
-        }
+        let said = match &self.bar {
+            Some(bar) => bar.suspend(|| say!("{text}")),
+            None => say!("{text}"),
+        };
+        // Training goes on whether its lines can be written or not.
+        said.unwrap_or_default();
     }
 }
 
@@ -336,7 +370,7 @@ impl Observer for View {
             bar.set_message(latest.map(summary).unwrap_or_default());
         } else if let (Some(r), true) = (latest, self.last_line.elapsed() > LINE_EVERY) {
             self.last_line = Instant::now();
-            println!("step {done}/{total}: {}", summary(r));
+            self.line(&format!("step {done}/{total}: {}", summary(r)));
         }
     }
     fn eval(&mut self, r: &EvalRecord, train: Option<&TrainRecord>, seconds: f64) {
@@ -354,22 +388,33 @@ fn dry_run(setup: &Setup, gpu: Gpu) -> Result<ExitCode> {
     let lowered = lower(&setup.graph, &options)?;
     let plan = Plan::new(lowered.buffers, vec![lowered.train, lowered.compose, lowered.eval]);
     let vars = Vars { n: options.batch, ..Vars::default() };
-    println!("buffers:");
+    say!("buffers:")?;
     for (i, b) in plan.buffers.iter().enumerate() {
         let kind = if i < plan.persistent { "" } else { "slot, largest: " };
-        println!("  {i:3}  {:>11}  {kind}{}", super::bytes(4 * b.words), b.name);
+        say!("  {i:3}  {:>11}  {kind}{}", super::bytes(4 * b.words), b.name)?;
     }
-    for (name, section) in ["a training step", "before an evaluation", "an evaluation batch"].iter().zip(&plan.sections) {
-        println!("{name}: {} dispatches", section.len());
+    for (name, section) in ["a training step", "before an evaluation", "an evaluation batch"].iter().zip(&plan.sections)
+    {
+        say!("{name}: {} dispatches", section.len())?;
         for (i, step) in section.iter().enumerate() {
             let params = (step.params)(&vars);
             let cost = step.kernel.cost(&params);
             let (groups, mflop) = (step.kernel.groups(&params), cost.flops / 1e6);
-            println!("  {i:3}  {:30} {:20} {groups:>7} groups {mflop:>9.1} MFLOP  buffers {:?}", step.kernel.name(), step.label, step.args);
+            say!(
+                "  {i:3}  {:30} {:20} {groups:>7} groups {mflop:>9.1} MFLOP  buffers {:?}",
+                step.kernel.name(),
+                step.label,
+                step.args
+            )?;
         }
     }
-    println!("{:.2} GFLOP a step", plan.flops(0, &vars) / 1e9);
-    println!("{} in {} buffers, {} of them for activations and gradients", super::bytes(plan.bytes()), plan.buffers.len(), super::bytes(plan.slot_bytes()));
+    say!("{:.2} GFLOP a step", plan.flops(0, &vars) / 1e9)?;
+    say!(
+        "{} in {} buffers, {} of them for activations and gradients",
+        super::bytes(plan.bytes()),
+        plan.buffers.len(),
+        super::bytes(plan.slot_bytes())
+    )?;
     plan.check(&gpu.limits, options.batch)?;
     Ok(ExitCode::SUCCESS)
 }

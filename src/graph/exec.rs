@@ -32,6 +32,7 @@ pub struct Executor {
     buffers: Vec<wgpu::Buffer>,
     sections: Vec<Section>,
     staging: Vec<u8>,
+    grids: Vec<u64>,
     variants: usize,
 }
 
@@ -75,7 +76,7 @@ impl Executor {
             sections.push(Section { dispatches, uniforms, cuts });
         }
         gpu.check(|| "the plan's bind groups:".into())?;
-        Ok(Self { gpu, plan, buffers, sections, staging: Vec::new(), variants: pipelines.len() })
+        Ok(Self { gpu, plan, buffers, sections, staging: Vec::new(), grids: Vec::new(), variants: pipelines.len() })
     }
 
     /// Kernel variants compiled.
@@ -98,43 +99,48 @@ impl Executor {
 
     /// Encodes and submits one pass over a section.
     pub fn submit(&mut self, section: usize, vars: &Vars) -> wgpu::SubmissionIndex {
-        self.submit_range(section, vars, None)
+        self.set_params(section, vars);
+        let mut start = 0;
+        let mut submission = None;
+        for end in self.sections[section].cuts.clone() {
+            submission = Some(self.encode(section, start..end));
+            start = end;
+        }
+        submission.expect("a section has a submission")
     }
 
-    /// Like [`Executor::submit`], for one of the section's steps or for all of them.
-    fn submit_range(&mut self, section: usize, vars: &Vars, only: Option<usize>) -> wgpu::SubmissionIndex {
-        let (steps, s) = (&self.plan.sections[section], &self.sections[section]);
-        let mut grids = Vec::with_capacity(steps.len());
+    /// Submits one step of a section `times` times over, for the checks and the benches.
+    pub fn submit_step(&mut self, section: usize, step: usize, times: usize, vars: &Vars) -> wgpu::SubmissionIndex {
+        self.set_params(section, vars);
+        self.encode(section, std::iter::repeat_n(step, times))
+    }
+
+    /// Writes the parameters of all the section's steps, and notes their grids.
+    fn set_params(&mut self, section: usize, vars: &Vars) {
         self.staging.clear();
-        for (i, step) in steps.iter().enumerate() {
+        self.grids.clear();
+        for (i, step) in self.plan.sections[section].iter().enumerate() {
             let params = (step.params)(vars);
-            grids.push(step.kernel.groups(&params));
+            self.grids.push(step.kernel.groups(&params));
             self.staging.extend_from_slice(&params);
             self.staging.resize((i + 1) * UNIFORM_STRIDE as usize, 0);
         }
-        self.gpu.queue.write_buffer(&s.uniforms, 0, &self.staging);
-        let mut start = 0;
-        let mut submission = None;
-        for end in &s.cuts {
-            let range = only.map_or(start..*end, |i| i..i + 1);
-            let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&Default::default());
-                for i in range.filter(|i| grids[*i] > 0) {
-                    let d = &s.dispatches[i];
-                    let [x, y] = fold(grids[i]);
-                    pass.set_pipeline(&d.pipeline.pipeline);
-                    pass.set_bind_group(0, &d.group, &[i as u32 * UNIFORM_STRIDE as u32]);
-                    pass.dispatch_workgroups(x, y, 1);
-                }
+        self.gpu.queue.write_buffer(&self.sections[section].uniforms, 0, &self.staging);
+    }
+
+    fn encode(&self, section: usize, steps: impl Iterator<Item = usize>) -> wgpu::SubmissionIndex {
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for i in steps.filter(|i| self.grids[*i] > 0) {
+                let d = &self.sections[section].dispatches[i];
+                let [x, y] = fold(self.grids[i]);
+                pass.set_pipeline(&d.pipeline.pipeline);
+                pass.set_bind_group(0, &d.group, &[i as u32 * UNIFORM_STRIDE as u32]);
+                pass.dispatch_workgroups(x, y, 1);
             }
-            submission = Some(self.gpu.queue.submit([encoder.finish()]));
-            if only.is_some() {
-                break;
-            }
-            start = *end;
         }
-        submission.expect("a section has a submission")
+        self.gpu.queue.submit([encoder.finish()])
     }
 
     /// Runs a section one step at a time and holds each against its twin, on the values that the GPU itself computed before.
@@ -146,7 +152,7 @@ impl Executor {
         for i in 0..self.plan.sections[section].len() {
             let args = self.plan.sections[section][i].args.clone();
             let before = args.iter().map(|a| self.read(*a)).collect::<Result<Vec<_>>>()?;
-            self.submit_range(section, vars, Some(i));
+            self.submit_step(section, i, 1, vars);
             let after = args.iter().map(|a| self.read(*a)).collect::<Result<Vec<_>>>()?;
             let step = &self.plan.sections[section][i];
             let (bad, _) = compare(step.kernel, &(step.params)(vars), &before, &after);

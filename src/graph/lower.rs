@@ -187,7 +187,10 @@ impl Lowering<'_> {
     /// The persistent buffers: slabs, state, batch, ring, and a segment table for each method and group.
     fn allocate(&mut self) {
         for (i, g) in self.layout.groups.clone().into_iter().enumerate() {
-            let mut f32_buffer = |name: &str, words: u32| self.buffer(format!("{name} {i}"), words.into(), Elem::F32);
+            let places = self.graph.layers.iter().zip(&self.layout.places);
+            let first = places.into_iter().find(|(_, p)| p.group == i).map_or(String::new(), |(l, _)| l.name.clone());
+            let mut f32_buffer =
+                |name: &str, words: u32| self.buffer(format!("{name} from {first} on"), words.into(), Elem::F32);
             let group = GroupBuffers {
                 params: f32_buffer("parameters", g.params),
                 grads: f32_buffer("gradients", g.params),
@@ -284,7 +287,8 @@ impl Lowering<'_> {
     fn input(&self, p: &mut Program, train: bool) -> Value {
         let shape = self.graph.nodes[0].shape;
         let out = self.activation(p, "input", 0);
-        let mut params = AugmentParams { h: shape.h, w: shape.w, c: shape.c, max_n: self.o.batch, ..Default::default() };
+        let mut params =
+            AugmentParams { h: shape.h, w: shape.w, c: shape.c, max_n: self.o.batch, ..Default::default() };
         for (c, (mean, std)) in self.o.mean.iter().zip(&self.o.std).enumerate() {
             params.scale[c] = (1.0 / (255.0 * f64::from(*std))) as f32;
             params.bias[c] = (-f64::from(*mean) / f64::from(*std)) as f32;
@@ -314,7 +318,9 @@ impl Lowering<'_> {
 
     fn conv_params(&self, node: &Node, stride: u32, pad: u32, layer: LayerId) -> ConvParams {
         let input = self.graph.shape(node.inputs[0]);
-        let LayerKind::Conv { shape, .. } = self.graph.layers[layer].kind else { unreachable!("a convolution's layer") };
+        let LayerKind::Conv { shape, .. } = self.graph.layers[layer].kind else {
+            unreachable!("a convolution's layer")
+        };
         let p = ConvParams::new(self.o.batch, input.hwc(), shape.cout, [shape.k, stride, pad]);
         ConvParams { offset: self.layout.places[layer].weight / 4, ..p }.chunked()
     }
@@ -328,7 +334,14 @@ impl Lowering<'_> {
         Ok(kernel)
     }
 
-    fn conv_call(&mut self, p: &mut Program, family: Family, params: ConvParams, args: &[Ref], name: &str) -> Result<()> {
+    fn conv_call(
+        &mut self,
+        p: &mut Program,
+        family: Family,
+        params: ConvParams,
+        args: &[Ref],
+        name: &str,
+    ) -> Result<()> {
         let kernel = self.rung(family, &params, name)?;
         let at = move |v: &Vars| bytemuck::bytes_of(&ConvParams { n: v.n, ..params }).to_vec();
         p.call(Call { kernel, args: args.to_vec(), params: Box::new(at), label: name.into() });
@@ -347,7 +360,9 @@ impl Lowering<'_> {
     }
 
     fn linear_params(&self, layer: LayerId) -> impl Fn(&Vars) -> LinearParams + Clone + use<> {
-        let LayerKind::Linear { features, classes } = self.graph.layers[layer].kind else { unreachable!("a linear layer") };
+        let LayerKind::Linear { features, classes } = self.graph.layers[layer].kind else {
+            unreachable!("a linear layer")
+        };
         let place = self.layout.places[layer];
         let (weight, bias) = (place.params, place.params + place.stride);
         move |v: &Vars| LinearParams { n: v.n, features, stride: features.next_multiple_of(4), classes, weight, bias }
@@ -463,7 +478,11 @@ impl Lowering<'_> {
                 let part = p.tensor(format!("{name} partial gradients"), part, Elem::F32);
                 self.conv_call(p, Family::BackwardWeight, params, &[x, dy, part], name)?;
                 let len4 = params.weights() as u32 / 4;
-                let at = move |v: &Vars| SumPartialsParams { parts: v.n.div_ceil(params.chunk), len4, offset: params.offset };
+                let at = move |v: &Vars| SumPartialsParams {
+                    parts: v.n.div_ceil(params.chunk),
+                    len4,
+                    offset: params.offset,
+                };
                 let buffers = self.group(layer);
                 p.call(Call::new(&SumPartials, &[part, Ref::Buffer(buffers.dweight)], at).label(name));
                 if !wanted {

@@ -54,7 +54,11 @@ impl Identity {
     pub fn read(file: &TensorFile, path: &Path) -> Result<Self> {
         let get = |key: &str| file.meta.get(key).map(String::as_str);
         let bad = |key: &str, value: &str| {
-            Error::checkpoint(path, format!("its metadata has {key} = `{value}`"), "this file was not written by a known trainer")
+            Error::checkpoint(
+                path,
+                format!("its metadata has {key} = `{value}`"),
+                "this file was not written by a known trainer",
+            )
         };
         let need = |key: &str| {
             let hint = "add it to the file's metadata, or train from it with --init, which needs none";
@@ -62,12 +66,14 @@ impl Identity {
         };
         let numbers = |key: &str| -> Result<Option<Vec<f32>>> {
             let parse = |text: &str| {
-                let all: Option<Vec<f32>> = text.split(',').map(|v| v.trim().parse().ok().filter(|v: &f32| v.is_finite())).collect();
+                let all: Option<Vec<f32>> =
+                    text.split(',').map(|v| v.trim().parse().ok().filter(|v: &f32| v.is_finite())).collect();
                 all.ok_or_else(|| bad(key, text))
             };
             get(key).map(parse).transpose()
         };
-        let model = Arch::find(need("model")?).map_err(|_| bad("model", get("model").unwrap_or_default()))?.name.to_string();
+        let model =
+            Arch::find(need("model")?).map_err(|_| bad("model", get("model").unwrap_or_default()))?.name.to_string();
         let bits_text = get("bits").unwrap_or("0");
         let bits: u32 = bits_text.parse().map_err(|_| bad("bits", bits_text))?;
         let method = need("method")?;
@@ -85,6 +91,16 @@ impl Identity {
             return Err(bad("std", &text.to_string()));
         }
         Ok(Self { model, width, shortcut, method, mean, std })
+    }
+
+    /// The first thing in which two differ: its key, and what each says.
+    pub fn difference(&self, other: &Self) -> Option<(String, String, String)> {
+        let (ours, theirs) = (self.meta(&[]), other.meta(&[]));
+        let absent = || "absent".to_string();
+        let keys = ours.keys().chain(theirs.keys());
+        let differ = |key: &&String| ours.get(*key) != theirs.get(*key);
+        let value = |meta: &BTreeMap<String, String>, key: &String| meta.get(key).cloned().unwrap_or_else(absent);
+        keys.into_iter().find(differ).map(|key| (key.clone(), value(&ours, key), value(&theirs, key)))
     }
 
     /// As metadata, with the data set's class names.
@@ -115,7 +131,11 @@ impl Identity {
 pub fn classes(file: &TensorFile, path: &Path) -> Result<u32> {
     match file.tensors.get("fc.weight").map(|t| &t.shape[..]) {
         Some([classes, _]) => Ok(*classes as u32),
-        _ => Err(Error::checkpoint(path, "it has no classifier `fc.weight` [classes, features]", "is it a ResNet's file?")),
+        _ => Err(Error::checkpoint(
+            path,
+            "it has no classifier `fc.weight` [classes, features]",
+            "is it a ResNet's file?",
+        )),
     }
 }
 
@@ -124,7 +144,8 @@ pub fn file(meta: BTreeMap<String, String>, values: Values, run: Option<(&Values
     let mut file = TensorFile { tensors: values.0, meta };
     if let Some((momenta, progress)) = run {
         file.tensors.extend(momenta.0.clone());
-        let json = serde_json::to_string(progress).map_err(|e| Error::Gpu { what: format!("figures that are not numbers: {e}") })?;
+        let json = serde_json::to_string(progress)
+            .map_err(|e| Error::Gpu { what: format!("figures that are not numbers: {e}") })?;
         file.meta.insert("progress".into(), json);
     }
     Ok(file)
@@ -136,10 +157,18 @@ pub fn file(meta: BTreeMap<String, String>, values: Values, run: Option<(&Values
 /// [`Error::Checkpoint`] where a part is missing.
 pub fn split(mut file: TensorFile, path: &Path) -> Result<(TensorFile, Values, Progress)> {
     let hint = "it is not the last.safetensors of a run: start anew with --init";
-    let json = file.meta.get("progress").ok_or_else(|| Error::checkpoint(path, "it does not say where its run stands", hint))?;
-    let progress = serde_json::from_str(json).map_err(|e| Error::checkpoint(path, format!("its progress: {e}"), hint))?;
-    let momenta: BTreeMap<_, _> =
-        file.tensors.iter().filter(|(k, _)| k.starts_with(MOMENTUM_PREFIX)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let json = file
+        .meta
+        .get("progress")
+        .ok_or_else(|| Error::checkpoint(path, "it does not say where its run stands", hint))?;
+    let progress =
+        serde_json::from_str(json).map_err(|e| Error::checkpoint(path, format!("its progress: {e}"), hint))?;
+    let momenta: BTreeMap<_, _> = file
+        .tensors
+        .iter()
+        .filter(|(k, _)| k.starts_with(MOMENTUM_PREFIX))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     file.tensors.retain(|k, _| !k.starts_with(MOMENTUM_PREFIX));
     Ok((file, Values(momenta), progress))
 }

@@ -147,15 +147,13 @@ impl Config {
     }
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    pub(crate) fn config() -> Config {
-        Config {
+impl Default for Config {
+    /// The command line's defaults, with placeholders for what depends on the data set.
+    fn default() -> Self {
+        Self {
             dataset: "shapes".into(),
             data_dir: None,
-            model: "resnet8".into(),
+            model: "resnet20".into(),
             width: 1,
             shortcut: Shortcut::Pad,
             method: "s3".into(),
@@ -164,7 +162,7 @@ pub(crate) mod tests {
             latent_lr: 1.0,
             dense_reg: 1e-5,
             init: None,
-            epochs: 4,
+            epochs: 200,
             batch_size: 128,
             lr: 0.1,
             schedule: Schedule::Cosine,
@@ -182,6 +180,15 @@ pub(crate) mod tests {
             mean: vec![0.5; 3],
             std: vec![0.25; 3],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config { epochs: 4, ..Config::default() }
     }
 
     #[test]

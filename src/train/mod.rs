@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod curves;
 pub mod engine;
+pub mod folder;
 pub mod metrics;
 pub mod run;
 

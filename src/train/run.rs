@@ -1,5 +1,6 @@
-//! A run: a folder with config.toml, metrics.jsonl, best.safetensors, last.safetensors and curves.svg, and the loop that fills it.
+//! A run: what it is before it starts, and the loop that fills its folder.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -7,32 +8,18 @@ use std::time::Instant;
 use super::checkpoint::{self, Identity, Progress};
 use super::config::Config;
 use super::engine::{Engine, Figures};
+use super::folder::{self, BEST, CURVES, LAST, METRICS};
 use super::metrics::{EvalRecord, MetricsLog, Record, TrainRecord};
 use super::{curves, metrics};
 use crate::data::sampler::epoch_order;
 use crate::data::{Manifest, Records};
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
-use crate::files::write_atomic;
 use crate::gpu::Gpu;
 use crate::graph::lower::{Options, RungChoice};
 use crate::graph::{Graph, Shape};
 use crate::model::resnet::ModelOptions;
 use crate::model::{Arch, Values};
-
-/// The resolved configuration.
-pub const CONFIG: &str = "config.toml";
-/// One JSON object a line.
-pub const METRICS: &str = "metrics.jsonl";
-/// Weights of the best epoch.
-pub const BEST: &str = "best.safetensors";
-/// Weights, momenta and progress.
-pub const LAST: &str = "last.safetensors";
-/// Loss and accuracy as a picture.
-pub const CURVES: &str = "curves.svg";
-
-/// Everything that a run's folder may hold.
-const FILES: [&str; 5] = [CONFIG, METRICS, BEST, LAST, CURVES];
 
 /// The shape of a data set's images.
 pub fn input_shape(manifest: &Manifest) -> Shape {
@@ -104,45 +91,20 @@ impl Setup {
         }
     }
 
-    fn meta(&self) -> std::collections::BTreeMap<String, String> {
+    /// What a weight file says after `step` steps.
+    fn meta(&self, step: u64, per_epoch: u64) -> BTreeMap<String, String> {
         let mut meta = self.identity.meta(&self.manifest.classes);
         meta.insert("dataset".into(), self.manifest.name.clone());
+        meta.insert("step".into(), step.to_string());
+        meta.insert("epoch".into(), (step.saturating_sub(1) / per_epoch).to_string());
         meta
     }
-}
 
-/// Makes a new run's folder.
-///
-/// # Errors
-/// [`Error::Checkpoint`] where it holds a run and `force` is not set, [`Error::Io`] where it cannot be written.
-pub fn create_folder(out: &Path, config: &Config, force: bool) -> Result<()> {
-    let taken: Vec<_> = FILES.iter().filter(|f| out.join(f).exists()).collect();
-    if !taken.is_empty() && !force {
-        let hint = "choose another --out, go on with it by --resume, or replace it by --force";
-        return Err(Error::checkpoint(out, "this folder holds a run already", hint));
+    /// Whether `step` steps end an epoch after which the network is evaluated.
+    fn evaluates(&self, step: u64, per_epoch: u64) -> bool {
+        let (epochs, c) = (step / per_epoch, &self.config);
+        step % per_epoch == 0 && (epochs % c.eval_every == 0 || epochs == c.epochs)
     }
-    std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
-    let text = toml::to_string(config).map_err(|e| Error::usage(format!("the configuration cannot be written: {e}"), ""))?;
-    // The new configuration goes first: where it cannot be written, the old run stays whole.
-    write_atomic(out.join(CONFIG), |w| w.write_all(text.as_bytes()))?;
-    for file in FILES.iter().filter(|f| **f != CONFIG).map(|f| out.join(f)).filter(|f| f.exists()) {
-        std::fs::remove_file(&file).map_err(Error::io(&file, "remove"))?;
-    }
-    Ok(())
-}
-
-/// Reads a run's configuration.
-///
-/// # Errors
-/// [`Error::Checkpoint`] where the folder is no run's.
-pub fn read_config(run: &Path) -> Result<Config> {
-    let path = run.join(CONFIG);
-    let hint = "--resume takes the folder that `s3gpu train --out` made";
-    if !path.is_file() {
-        return Err(Error::checkpoint(run, format!("this is no run's folder: it has no {CONFIG}"), hint));
-    }
-    let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-    toml::from_str(&text).map_err(|e| Error::checkpoint(&path, e.message(), hint))
 }
 
 /// How a run ended.
@@ -173,6 +135,7 @@ pub struct Run<'a> {
     out: PathBuf,
     log: MetricsLog,
     progress: Progress,
+    per_epoch: u64,
     /// Steps whose figures are in `progress` or logged.
     counted: u64,
     /// Steps done at the last evaluation.
@@ -187,19 +150,23 @@ impl<'a> Run<'a> {
         (train.len() as u64).div_ceil(u64::from(setup.config.batch_size))
     }
 
-    /// Starts a run in a folder that [`create_folder`] has made.
+    /// Starts a run in a folder that [`folder::create`] makes.
     ///
     /// # Errors
     /// As [`Engine::new`]; [`Error::Checkpoint`] for weights that do not suit the network.
     pub fn start(setup: &'a Setup, gpu: Gpu, data: [&'a Records; 2], out: &Path, force: bool) -> Result<Self> {
         let c = &setup.config;
-        let engine = Engine::new(gpu, &setup.graph, &setup.options(RungChoice { forced: c.rungs.clone(), ..Default::default() }))?;
+        let engine = Engine::new(
+            gpu,
+            &setup.graph,
+            &setup.options(RungChoice { forced: c.rungs.clone(), ..Default::default() }),
+        )?;
         let values = match &c.init {
             None => Values::init(&setup.graph, &engine.layout, c.latent_init, c.seed),
             Some(path) => Values::from_file(&setup.graph, &engine.layout, &checkpoint::read(path)?, path)?,
         };
         engine.load(&values);
-        create_folder(out, c, force)?;
+        folder::create(out, c, force)?;
         let log = MetricsLog::create(out.join(METRICS))?;
         let progress = Progress { rungs: engine.rungs.clone(), ..Default::default() };
         Ok(Self::new(setup, engine, data, out, log, progress))
@@ -221,7 +188,11 @@ impl<'a> Run<'a> {
             momenta.0.get(&name).is_none_or(|m| m.shape != t.shape)
         });
         if let Some(t) = missing {
-            return Err(Error::checkpoint(&path, format!("it lacks the momentum of {}", t.name), "start anew with --init"));
+            return Err(Error::checkpoint(
+                &path,
+                format!("it lacks the momentum of {}", t.name),
+                "start anew with --init",
+            ));
         }
         engine.load_momenta(&momenta);
         let (step, epoch) = (progress.step, Self::steps_per_epoch(setup, data[0]));
@@ -230,17 +201,26 @@ impl<'a> Run<'a> {
             r.step() < step
                 && match r {
                     Record::Train(r) => (r.step + 1) % c.log_every == 0 || r.step + 1 == c.epochs * epoch,
-                    Record::Eval(r) => (r.step + 1) % epoch == 0,
+                    Record::Eval(r) => setup.evaluates(r.step + 1, epoch),
                 }
         };
+        folder::sweep(out)?;
         let log = MetricsLog::resume(out.join(METRICS), keep)?;
         Ok(Self::new(setup, engine, data, out, log, progress))
     }
 
-    fn new(setup: &'a Setup, engine: Engine, [train, test]: [&'a Records; 2], out: &Path, log: MetricsLog, progress: Progress) -> Self {
+    fn new(
+        setup: &'a Setup,
+        engine: Engine,
+        [train, test]: [&'a Records; 2],
+        out: &Path,
+        log: MetricsLog,
+        progress: Progress,
+    ) -> Self {
         let counted = progress.step;
         let (out, clock) = (out.to_path_buf(), Instant::now());
-        Self { setup, engine, train, test, out, log, progress, counted, evaluated: 0, clock, latest: None }
+        let per_epoch = Self::steps_per_epoch(setup, train);
+        Self { setup, engine, train, test, out, log, progress, per_epoch, counted, evaluated: 0, clock, latest: None }
     }
 
     /// The engine.
@@ -263,18 +243,28 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// How to go on after a stop, as a sentence.
+    /// How to go on after a lost device, as a sentence.
     fn go_on(&self) -> String {
         match self.out.join(LAST).exists() {
             true => format!("go on from the last checkpoint with `s3gpu train --resume {}`", self.out.display()),
-            false => "there is no checkpoint yet: start again".into(),
+            false => "there is no checkpoint yet: start again with --force".into(),
         }
+    }
+
+    /// The error of a number that is not finite. To resume would only repeat it, so the way out is a new run.
+    fn diverged(&self, step: u64, loss: String) -> Error {
+        let last = self.out.join(LAST);
+        let kept = match last.exists() {
+            true => format!("the last good checkpoint is {}, from which --init can start", last.display()),
+            false => "there is no checkpoint yet".into(),
+        };
+        Error::Diverged { step, loss, hint: format!("start again with a lower --lr or a longer --warmup; {kept}") }
     }
 
     fn steps(&mut self, steps: Option<u64>, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
         let (setup, train) = (self.setup, self.train);
         let c = &setup.config;
-        let per_epoch = Self::steps_per_epoch(setup, train);
+        let per_epoch = self.per_epoch;
         let total = c.epochs * per_epoch;
         let end = steps.map_or(total, |s| s.min(total));
         self.clock = Instant::now();
@@ -287,71 +277,74 @@ impl<'a> Run<'a> {
                 let rate = c.rate(self.progress.step, per_epoch);
                 self.engine.step(train, indices, epoch as u32, rate as f32)?;
                 self.progress.step += 1;
+                let at_epoch_end = self.progress.step % per_epoch == 0;
                 if self.progress.step % c.log_every == 0 {
-                    self.log_interval(per_epoch)?;
+                    self.log_interval()?;
                 } else if self.engine.is_full() {
                     self.count()?;
                 }
                 observer.step(self.progress.step, total, self.latest.as_ref());
-                if stop.load(Ordering::Relaxed) {
+                // At an epoch's end its evaluation belongs to what is saved.
+                if stop.load(Ordering::Relaxed) && !at_epoch_end {
                     self.count()?;
                     self.save_last()?;
-                    self.draw(per_epoch)?;
+                    self.draw()?;
                     return Ok(Outcome::Interrupted);
                 }
             }
             self.count()?;
-            let at_epoch_end = self.progress.step % per_epoch == 0;
-            let due = at_epoch_end && ((epoch + 1) % c.eval_every == 0 || self.progress.step == total);
-            if due {
-                let record = self.evaluate(epoch)?;
-                let top1 = record.top1;
+            if self.progress.step % per_epoch != 0 {
+                break;
+            }
+            if self.progress.step == total {
+                self.log_interval()?;
+            }
+            if setup.evaluates(self.progress.step, per_epoch) {
+                let record = self.evaluate()?;
                 observer.eval(&record, self.latest.as_ref(), epoch_clock.elapsed().as_secs_f64());
-                if self.progress.best.is_none_or(|best| top1 > best) {
-                    self.progress.best = Some(top1);
+                if self.progress.best.is_none_or(|best| record.top1 > best) {
+                    self.progress.best = Some(record.top1);
                     self.save_best()?;
                 }
             }
-            if at_epoch_end && self.progress.step == total {
-                self.log_interval(per_epoch)?;
-            }
-            if at_epoch_end {
-                self.save_last()?;
-                self.draw(per_epoch)?;
+            self.save_last()?;
+            self.draw()?;
+            if stop.load(Ordering::Relaxed) && self.progress.step < end {
+                return Ok(Outcome::Interrupted);
             }
         }
         if self.progress.step == total {
             return Ok(Outcome::Finished);
         }
-        self.stop_early(per_epoch, observer)?;
+        self.stop_early(observer)?;
         Ok(Outcome::StepsReached)
     }
 
     /// The end that `--steps` asks for: complete metrics and weights, while the checkpoint stays the one of an unbroken run.
-    fn stop_early(&mut self, per_epoch: u64, observer: &mut dyn Observer) -> Result<()> {
+    fn stop_early(&mut self, observer: &mut dyn Observer) -> Result<()> {
         self.save_last()?;
+        let interval = self.progress.interval;
+        self.log_interval()?;
+        self.progress.interval = interval;
         if self.evaluated != self.progress.step {
-            let interval = self.progress.interval;
-            self.log_interval(per_epoch)?;
-            self.progress.interval = interval;
-            let record = self.evaluate((self.progress.step - 1) / per_epoch)?;
+            let record = self.evaluate()?;
             observer.eval(&record, self.latest.as_ref(), self.clock.elapsed().as_secs_f64());
             if self.progress.best.is_none() {
                 self.save_best()?;
             }
         }
-        self.draw(per_epoch)
+        self.draw()
     }
 
     /// Reads the figures of the steps since the last call into the interval.
     fn count(&mut self) -> Result<()> {
         for figures in self.engine.figures()? {
             if !figures.loss.is_finite() {
-                return Err(Error::Diverged {
-                    step: self.counted,
-                    loss: figures.loss.to_string(),
-                    hint: format!("lower --lr or raise --warmup; {}", self.go_on()),
-                });
+                return Err(self.diverged(self.counted, figures.loss.to_string()));
+            }
+            if !figures.regularizer.is_finite() {
+                let loss = format!("{} with a regularizer of {}", figures.loss, figures.regularizer);
+                return Err(self.diverged(self.counted, loss));
             }
             self.progress.interval += figures;
             self.counted += 1;
@@ -359,7 +352,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn log_interval(&mut self, per_epoch: u64) -> Result<()> {
+    fn log_interval(&mut self) -> Result<()> {
         self.count()?;
         let f = std::mem::take(&mut self.progress.interval);
         if f.count == 0 {
@@ -367,13 +360,13 @@ impl<'a> Run<'a> {
         }
         let step = self.progress.step - 1;
         let record = TrainRecord {
-            epoch: step / per_epoch,
+            epoch: step / self.per_epoch,
             step,
             loss: f.loss / f.count as f64,
             regularizer: f.regularizer / f.steps as f64,
             correct: f.correct,
             count: f.count,
-            lr: self.setup.config.rate(step, per_epoch),
+            lr: self.setup.config.rate(step, self.per_epoch),
             images_per_s: f.count as f64 / self.clock.elapsed().as_secs_f64().max(1e-9),
         };
         self.log.append(&Record::Train(record.clone()))?;
@@ -382,15 +375,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn evaluate(&mut self, epoch: u64) -> Result<EvalRecord> {
+    fn evaluate(&mut self) -> Result<EvalRecord> {
         let paused = Instant::now();
         let figures = self.engine.evaluate(self.test)?;
         let step = self.progress.step - 1;
         if !figures.loss.is_finite() {
-            let hint = format!("lower --lr or raise --warmup; {}", self.go_on());
-            return Err(Error::Diverged { step, loss: format!("{} on the test set", figures.loss), hint });
+            return Err(self.diverged(step, format!("{} on the test set", figures.loss)));
         }
-        let record = eval_record(&figures, epoch, step);
+        let record = eval_record(&figures, step / self.per_epoch, step);
         self.log.append(&Record::Eval(record.clone()))?;
         self.evaluated = self.progress.step;
         // Evaluation does not count as training time.
@@ -399,23 +391,32 @@ impl<'a> Run<'a> {
     }
 
     fn save_best(&self) -> Result<()> {
-        let mut meta = self.setup.meta();
-        meta.insert("step".into(), self.progress.step.to_string());
-        tensors::write(self.out.join(BEST), &checkpoint::file(meta, self.engine.values()?, None)?)
+        let values = self.finite(self.engine.values()?)?;
+        tensors::write(self.out.join(BEST), &checkpoint::file(self.meta(), values, None)?)
     }
 
     fn save_last(&self) -> Result<()> {
-        let (values, momenta) = (self.engine.values()?, self.engine.momenta()?);
-        let mut meta = self.setup.meta();
-        meta.insert("step".into(), self.progress.step.to_string());
-        let file = checkpoint::file(meta, values, Some((&momenta, &self.progress)))?;
+        let (values, momenta) = (self.finite(self.engine.values()?)?, self.finite(self.engine.momenta()?)?);
+        let file = checkpoint::file(self.meta(), values, Some((&momenta, &self.progress)))?;
         tensors::write(self.out.join(LAST), &file)
     }
 
-    fn draw(&self, per_epoch: u64) -> Result<()> {
+    fn meta(&self) -> BTreeMap<String, String> {
+        self.setup.meta(self.progress.step, self.per_epoch)
+    }
+
+    /// A step can spoil the weights after its loss was measured: they must not replace the last good checkpoint.
+    fn finite(&self, values: Values) -> Result<Values> {
+        match values.0.iter().find(|(_, tensor)| tensor.data.iter().any(|v| !v.is_finite())) {
+            None => Ok(values),
+            Some((name, _)) => Err(self.diverged(self.progress.step - 1, format!("finite, but {name} is not,"))),
+        }
+    }
+
+    fn draw(&self) -> Result<()> {
         let id = &self.setup.identity;
         let title = format!("{} on {}, {}", id.model, self.setup.manifest.name, id.method.title());
-        curves::draw(&metrics::read(self.out.join(METRICS))?, &title, per_epoch, self.out.join(CURVES))
+        curves::draw(&metrics::read(self.out.join(METRICS))?, &title, self.per_epoch, self.out.join(CURVES))
     }
 }
 

@@ -20,12 +20,12 @@ pub static FORWARD_NAIVE: Rung = Rung {
     fits: |_| true,
 };
 
-/// Portable, register-blocked: 8 pixels times 8 output channels an invocation.
+/// Portable, register-blocked: 2 rows of 8 pixels times 8 output channels an invocation.
 pub static FORWARD_DIRECT: Rung = Rung {
     family: Family::Forward,
     source: crate::wgsl!("conv/conv_forward_direct"; "grid"),
     consts: |p| vec![("K", p.k), ("STRIDE", p.stride), ("COLS", 7 * p.stride + p.k)],
-    items: |p| vec4s(p.n * p.oh * p.ow.div_ceil(8), p.cout4.div_ceil(2)),
+    items: |p| vec4s(p.n * p.oh.div_ceil(2) * p.ow.div_ceil(8), p.cout4.div_ceil(2)),
     fits: unrollable,
 };
 
@@ -38,7 +38,7 @@ pub static BACKWARD_INPUT_NAIVE: Rung = Rung {
     fits: |_| true,
 };
 
-/// Portable, register-blocked: 8 pixels times 8 input channels an invocation.
+/// Portable, register-blocked: 2 rows of 8 pixels times 8 input channels an invocation.
 pub static BACKWARD_INPUT_DIRECT: Rung = Rung {
     family: Family::BackwardInput,
     source: crate::wgsl!("conv/conv_backward_input_direct"; "grid"),
@@ -46,7 +46,10 @@ pub static BACKWARD_INPUT_DIRECT: Rung = Rung {
         let taps = p.k.div_ceil(p.stride);
         vec![("K", p.k), ("STRIDE", p.stride), ("TAPS", taps), ("COLS", 7 + taps)]
     },
-    items: |p| vec4s(p.n * p.h * p.stride * p.w.div_ceil(p.stride).div_ceil(8), p.cin4.div_ceil(2)),
+    items: |p| {
+        let [rows, tiles] = [p.h.div_ceil(p.stride).div_ceil(2), p.w.div_ceil(p.stride).div_ceil(8)];
+        vec4s(p.n * p.stride * rows * p.stride * tiles, p.cin4.div_ceil(2))
+    },
     fits: unrollable,
 };
 

@@ -1,0 +1,136 @@
+//! Whole training steps of whole networks on an adapter, dispatch by dispatch and from end to end, against the twins.
+
+mod common;
+
+use common::{Cpu, FP32, TRAIN, lively, options, records};
+use s3gpu::gpu;
+use s3gpu::graph::{Graph, Options, Shape, lower};
+use s3gpu::methods::MethodSpec;
+use s3gpu::model::resnet::ModelOptions;
+use s3gpu::model::{Arch, Shortcut};
+use s3gpu::train::Engine;
+
+/// The sections beside [`TRAIN`].
+const COMPOSE: usize = 1;
+const EVAL: usize = 2;
+
+fn s3(bits: u32) -> MethodSpec {
+    MethodSpec::find("s3", Some(bits)).expect("known")
+}
+
+fn resnet8(method: MethodSpec, shortcut: Shortcut) -> Graph {
+    let input = Shape { h: 32, w: 32, c: 3 };
+    let options = ModelOptions { input, classes: 10, method, shortcut, width: 1 };
+    let arch = Arch::find("resnet8").expect("known");
+    arch.build(&options).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// ImageNet's parts at a size that a twin can afford: 7x7 stem, max pool, a basic and a bottleneck block with a stride, odd channels.
+fn imagenet_parts(method: MethodSpec) -> Graph {
+    let build = || {
+        let mut g = Graph::new(Shape { h: 30, w: 32, c: 3 });
+        let mut x = g.conv("conv1", 0, 10, [7, 2, 3], FP32)?;
+        x = g.batch_norm("bn1", x)?;
+        x = g.relu("relu", x);
+        x = g.max_pool("maxpool", x, [3, 2, 1])?;
+        let stages: [(&str, u32, &[(u32, [u32; 3])]); 2] = [
+            ("basic", 12, &[(12, [3, 2, 1]), (12, [3, 1, 1])]),
+            ("bottleneck", 20, &[(5, [1, 1, 0]), (5, [3, 2, 1]), (20, [1, 1, 0])]),
+        ];
+        for (name, cout, convs) in stages {
+            let mut y = x;
+            for (i, (channels, conv)) in convs.iter().enumerate() {
+                y = g.conv(&format!("{name}.conv{i}"), y, *channels, *conv, method)?;
+                y = g.batch_norm(&format!("{name}.bn{i}"), y)?;
+                if i + 1 < convs.len() {
+                    y = g.relu(&format!("{name}.relu{i}"), y);
+                }
+            }
+            let short = g.conv(&format!("{name}.downsample.0"), x, cout, [1, 2, 0], method)?;
+            let short = g.batch_norm(&format!("{name}.downsample.1"), short)?;
+            let sum = g.add(&format!("{name}.add"), y, short)?;
+            x = g.relu(&format!("{name}.relu"), sum);
+        }
+        let pooled = g.global_avg_pool("avgpool", x);
+        g.linear("fc", pooled, 10)?;
+        Ok::<_, s3gpu::Error>(g)
+    };
+    build().unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn engine(graph: &Graph, options: &Options) -> Engine {
+    let gpu = gpu::open(None).expect("the tests need an adapter: run `make setup`");
+    Engine::new(gpu, graph, options).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn every_dispatch_of_a_training_step_agrees_with_its_twin() {
+    let graphs = [
+        ("resnet8 fp32, pad", resnet8(FP32, Shortcut::Pad)),
+        ("resnet8 s3 3-bit, conv", resnet8(s3(3), Shortcut::Conv)),
+        ("imagenet's parts, fp32", imagenet_parts(FP32)),
+        ("imagenet's parts, s3 4-bit", imagenet_parts(s3(4))),
+    ];
+    for (name, graph) in graphs {
+        // Everything on that a kernel can do.
+        let on = Options {
+            smoothing: 0.1,
+            decay: 0.01,
+            alpha: 0.01,
+            nesterov: true,
+            latent_rate: 3.0,
+            pad: 4,
+            flip: true,
+            ..options(4)
+        };
+        let mut engine = engine(&graph, &on);
+        let fresh = lower(&graph, &on).unwrap_or_else(|e| panic!("{e}"));
+        engine.load(&lively(&graph, &fresh, 21));
+        let records = records(graph.nodes[0].shape, 10, 7);
+        // The second batch is a partial one, on slabs and momenta that the first has left.
+        for indices in [&[0, 1, 2, 3][..], &[4, 5, 6]] {
+            let failures = engine.checked_step(&records, indices, 0.1).unwrap_or_else(|e| panic!("{e}"));
+            for (dispatch, bad) in &failures {
+                println!("{name}, {} images: {dispatch}: {} wrong, the first {:?}", indices.len(), bad.len(), bad[0]);
+            }
+            assert!(failures.is_empty(), "{name}: {} of {} dispatches", failures.len(), engine.dispatches());
+        }
+    }
+}
+
+#[test]
+fn losses_of_a_whole_step_and_of_an_evaluation_agree_with_the_twins() {
+    for (name, graph) in [("fp32", resnet8(FP32, Shortcut::Pad)), ("s3 3-bit", resnet8(s3(3), Shortcut::Conv))] {
+        let options = Options { smoothing: 0.1, alpha: 1e-5, ..options(4) };
+        let (mut cpu, mut engine) = (Cpu::new(&graph, &options), engine(&graph, &options));
+        let values = lively(&graph, &cpu.lowered, 31);
+        cpu.load(&values);
+        engine.load(&values);
+        let records = records(graph.nodes[0].shape, 10, 7);
+        let mut total = (0.0, 0.0);
+        // A rate of zero: the steps move nothing but the running statistics, which the evaluation then reads.
+        for indices in [0..4, 4..7] {
+            cpu.send(&records, indices.clone());
+            let (loss, correct) = cpu.run(TRAIN, indices.len() as u32);
+            let images: Vec<u32> = indices.map(|i| i as u32).collect();
+            engine.step(&records, &images, 0, 0.0).unwrap_or_else(|e| panic!("{e}"));
+            let figures = engine.figures().unwrap_or_else(|e| panic!("{e}"));
+            close(&format!("{name}, {} images", images.len()), figures[0].loss / images.len() as f64, loss);
+            assert_eq!(figures[0].correct as f64, correct, "{name}: right answers");
+        }
+        cpu.run(COMPOSE, 0);
+        for indices in [0..4, 4..7] {
+            cpu.send(&records, indices.clone());
+            let (loss, correct) = cpu.run(EVAL, indices.len() as u32);
+            total = (total.0 + loss * indices.len() as f64, total.1 + correct);
+        }
+        let got = engine.evaluate(&records).unwrap_or_else(|e| panic!("{e}"));
+        close(&format!("{name}, evaluation"), got.loss, total.0);
+        assert_eq!((got.count, got.correct as f64), (7, total.1), "{name}: evaluation");
+    }
+}
+
+/// Within 1e-5: what plain float32 loses against float64 over a dozen layers, with room.
+fn close(what: &str, got: f64, want: f64) {
+    assert!((got - want).abs() <= 1e-5 * want, "{what}: loss {got}, the twins' {want}");
+}

@@ -1,0 +1,158 @@
+//! The program as users start it: a folder of its own with a small data set, the command, and what it said and left.
+
+// Each test binary uses a part of this.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// Records in `data/`: 6 steps an epoch at a batch of 8, of which the last has 7 images.
+pub const TRAIN_IMAGES: usize = 47;
+pub const TEST_IMAGES: usize = 21;
+
+/// Largest file that a snapshot holds byte by byte; sparse ones count by their length.
+const SNAPSHOT_BYTES: u64 = 16 << 20;
+
+/// A record of CIFAR-10's layout: a label and an image with a colour of its class under noise, so that there is something to learn.
+pub fn record(index: usize) -> Vec<u8> {
+    let label = index % 10;
+    let mut state = index as u32 + 1;
+    let mut noise = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 26) as usize
+    };
+    let mut bytes = vec![label as u8];
+    for channel in 0..3 {
+        let level = (label * (channel + 3)) % 10 * 19;
+        bytes.extend((0..1024).map(|_| (level + noise()) as u8));
+    }
+    bytes
+}
+
+pub fn records(range: std::ops::Range<usize>) -> Vec<u8> {
+    range.flat_map(record).collect()
+}
+
+/// What the program said.
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    pub fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let said = Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) };
+        assert!(!said.err.contains("panicked"), "{}", said.err);
+        said
+    }
+
+    /// Exit code 0.
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
+        self
+    }
+
+    /// This exit code, and one error message with all these words and a way out.
+    pub fn fails(self, code: i32, words: &[&str]) -> Self {
+        let errors: Vec<_> = self.err.split("error: ").collect();
+        let message = errors.last().copied().unwrap_or_default();
+        assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
+        assert!(words.iter().all(|w| message.contains(w)), "no {words:?} in:\n{}", self.err);
+        assert!(message.trim_end().contains('\n'), "no way out in:\n{}", self.err);
+        self
+    }
+}
+
+/// A folder that the program runs in.
+pub struct Place(TempDir);
+
+impl Place {
+    /// With CIFAR-10 files in `data/`.
+    pub fn new() -> Self {
+        let place = Self(tempfile::tempdir().expect("a temporary folder"));
+        place.put("data/data_batch_1.bin", &records(0..30));
+        place.put("data/data_batch_2.bin", &records(30..TRAIN_IMAGES));
+        place.put("data/test_batch.bin", &records(100..100 + TEST_IMAGES));
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("below the folder")).expect("a folder");
+        fs::write(path, bytes).expect("a file");
+    }
+
+    pub fn get(&self, name: &str) -> Vec<u8> {
+        let path = self.path(name);
+        fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    /// The program with these arguments, separated by blanks.
+    pub fn command(&self, args: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_s3gpu"));
+        command.args(args.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, args: &str) -> Said {
+        Said::of(self.command(args).output().expect("the program starts"))
+    }
+
+    /// A shell command line in which `$S3GPU` is the program.
+    pub fn shell(&self, line: &str) -> Said {
+        let mut bash = Command::new("bash");
+        bash.args(["-c", line]).env("S3GPU", env!("CARGO_BIN_EXE_s3gpu")).current_dir(self.0.path());
+        Said::of(bash.output().expect("bash starts"))
+    }
+
+    /// Every file and folder below, with what it holds.
+    pub fn snapshot(&self) -> BTreeMap<PathBuf, (u64, Vec<u8>)> {
+        let mut found = BTreeMap::new();
+        collect(self.0.path(), &mut found);
+        found
+    }
+
+    /// Names in a folder.
+    pub fn names(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(folder)).expect("a folder");
+        let mut names: Vec<_> = entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn collect(folder: &Path, found: &mut BTreeMap<PathBuf, (u64, Vec<u8>)>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let length = fs::metadata(&path).expect("its size").len();
+        if path.is_dir() {
+            collect(&path, found);
+            found.insert(path, (0, Vec::new()));
+        } else {
+            let bytes = if length > SNAPSHOT_BYTES { Vec::new() } else { fs::read(&path).expect("its bytes") };
+            found.insert(path, (length, bytes));
+        }
+    }
+}
+
+/// `base` with the flags of `extra`, which replace those of the same name.
+pub fn with(base: &str, extra: &str) -> String {
+    let mut words: Vec<&str> = base.split_whitespace().collect();
+    for flag in extra.split_whitespace().filter(|w| w.starts_with("--")) {
+        if let Some(at) = words.iter().position(|w| *w == flag) {
+            let has_value = words.get(at + 1).is_some_and(|w| !w.starts_with("--"));
+            words.drain(at..at + 1 + usize::from(has_value));
+        }
+    }
+    words.join(" ") + " " + extra
+}
