@@ -155,9 +155,9 @@ fn relaxed(v: &[f64]) -> f64 {
     v[0] * v[1] * s.exp2()
 }
 
-/// One layer of 1,152 weights: enough for every pattern of six gates.
+/// One layer of 2,304 weights: enough for every pattern of six gates.
 fn layer(shifts: u32) -> (Vec<u32>, u32, usize) {
-    let (cin, cout, taps) = (8, 16, 9);
+    let (cin, cout, taps) = (8, 32, 9);
     let count = cin * cout * taps;
     let (words, groups) = table(&[Segment { base: 0, stride: count, cin, cout, taps, w: 0 }]);
     (words, groups, (count * (shifts + 2)) as usize)
@@ -200,9 +200,9 @@ fn straight_through_is_the_relaxed_product_at_the_binarized_point() {
             for k in 0..point.len() {
                 let step = 1e-5;
                 let at = |v: f64| {
-                    relaxed(
-                        &point.iter().enumerate().map(|(j, p)| p + if j == k { v } else { 0.0 }).collect::<Vec<_>>(),
-                    )
+                    let mut moved = point.clone();
+                    moved[k] += v;
+                    relaxed(&moved)
                 };
                 let want = g * (at(step) - at(-step)) / (2.0 * step);
                 // Third derivatives of 2^s leave step² · (6 ln 2)³ / 6 = 1.2e-9 of the largest weight.

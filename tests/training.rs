@@ -9,10 +9,11 @@ use program::{Place, Said, TEST_IMAGES, TRAIN_IMAGES, with};
 use s3gpu::files::tensors;
 use serde_json::Value;
 
-/// 12 steps: 6 an epoch, the last with 7 images; metrics lines at steps 3, 7 and 11 cross the epochs' border.
-const TRAIN: &str = "train --dataset cifar10 --data-dir data --model resnet8 --method s3 --bits 3 --epochs 2 --batch-size 8 \
-                     --log-every 4 --warmup 0.5 --seed 7 --out whole";
+/// 12 steps: 6 an epoch, the last with 3 images; metrics lines at steps 3, 7 and 11 cross the epochs' border.
+const TRAIN: &str = "train --dataset cifar10 --data-dir data --model resnet8 --epochs 2 --batch-size 4 --log-every 4 \
+                     --warmup 0.5 --seed 7 --out whole";
 const STEPS: u64 = 12;
+const BATCH: u64 = 4;
 const STEPS_PER_EPOCH: u64 = 6;
 
 fn metrics(place: &Place, run: &str) -> Vec<Value> {
@@ -55,16 +56,25 @@ fn stopped_at(place: &Place, flags: &str, whole: &str, stops: &[u64]) {
             0 => place.run(&with(TRAIN, &format!("{flags} --out {out} --steps {stop}"))).ok(),
             _ => place.run(&format!("train --resume {out} --steps {stop}")).ok(),
         };
-        assert!(said.out.contains(&format!("stopped after {stop} steps")) && said.out.contains("--resume"), "{}", said.out);
+        assert!(
+            said.out.contains(&format!("stopped after {stop} steps")) && said.out.contains("--resume"),
+            "{}",
+            said.out
+        );
         // Where it stops the metrics are complete: every image is counted, and the network evaluated as it is.
         let lines = metrics(place, &out);
-        let sum = |kind: &str| lines.iter().filter(|l| l["kind"] == kind).filter_map(|l| l["count"].as_u64()).sum::<u64>();
+        let sum =
+            |kind: &str| lines.iter().filter(|l| l["kind"] == kind).filter_map(|l| l["count"].as_u64()).sum::<u64>();
         let (epochs, rest) = (stop / STEPS_PER_EPOCH, stop % STEPS_PER_EPOCH);
-        assert_eq!(sum("train"), epochs * TRAIN_IMAGES as u64 + 8 * rest, "{out}: {lines:?}");
+        assert_eq!(sum("train"), epochs * TRAIN_IMAGES as u64 + BATCH * rest, "{out}: {lines:?}");
         assert!(lines.iter().any(|l| l["kind"] == "eval" && l["step"] == stop - 1), "{out}: {lines:?}");
     }
     let said = place.run(&format!("train --resume {out}")).ok();
-    assert!(said.err.contains(&format!("resumed at step {} of {STEPS}", stops.last().expect("a stop"))), "{}", said.err);
+    assert!(
+        said.err.contains(&format!("resumed at step {} of {STEPS}", stops.last().expect("a stop"))),
+        "{}",
+        said.err
+    );
     assert_same(place, &out, whole);
 }
 
@@ -86,13 +96,130 @@ fn a_stop_at_any_step_changes_nothing() {
 #[test]
 fn a_stop_changes_nothing_for_fp32_and_rare_evaluations() {
     let place = Place::new();
-    let fp32 = "--method fp32 --nesterov --label-smoothing 0.1 --schedule step";
-    // TRAIN's bits are a flag that fp32 does not take.
-    let fp32 = &format!("{fp32} --bits 0");
-    let _ = fp32;
-    let rare = "--eval-every 2 --log-every 5";
-    place.run(&with(TRAIN, &format!("{rare} --out rare"))).ok();
+    let flags = "--method fp32 --nesterov --label-smoothing 0.1 --schedule step --eval-every 2 --log-every 5";
+    place.run(&with(TRAIN, &format!("{flags} --out rare"))).ok();
     assert_eq!(metrics(&place, "rare").iter().filter(|l| l["kind"] == "eval").count(), 1);
-    // The end of an epoch that is not evaluated in the unbroken run.
-    stopped_at(&place, rare, "rare", &[6]);
+    // The end of an epoch that the unbroken run does not evaluate, and the middle of one.
+    stopped_at(&place, flags, "rare", &[6]);
+    stopped_at(&place, flags, "rare", &[9]);
+}
+
+/// Starts the program and returns once its output has a line that starts with `line`.
+fn started(place: &Place, args: &str, line: &str) -> Child {
+    let mut command = place.command(args);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let lines = BufReader::new(child.stdout.as_mut().expect("a pipe")).lines();
+    assert!(lines.map_while(Result::ok).any(|l| l.starts_with(line)), "no line `{line}`");
+    child
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_and_kill_lose_nothing() {
+    let place = Place::new();
+    // Long enough that the signal arrives before the end on any GPU.
+    let long = with(TRAIN, "--epochs 8");
+    place.run(&long).ok();
+
+    let child = started(&place, &with(&long, "--out stopped"), "epoch 1/");
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.expect("kill").success());
+    let said = Said::of(child.wait_with_output().expect("its end"));
+    assert_eq!(said.code, Some(130), "{}{}", said.out, said.err);
+    assert!(said.err.contains("stopping"), "{}", said.err);
+    let words = ["stopped and saved", "s3gpu train --resume stopped"];
+    assert!(words.iter().all(|w| said.out.contains(w)), "{}", said.out);
+    place.run("train --resume stopped").ok();
+    assert_same(&place, "stopped", "whole");
+
+    let mut child = started(&place, &with(&long, "--out killed"), "epoch 2/");
+    child.kill().expect("kill -9");
+    child.wait().expect("its end");
+    let last = tensors::read(place.path("killed/last.safetensors")).unwrap_or_else(|e| panic!("{e}"));
+    let step: u64 = last.meta["step"].parse().expect("a number");
+    assert!(step >= STEPS_PER_EPOCH && step % STEPS_PER_EPOCH == 0, "a checkpoint at step {step}");
+    // What it may have been writing when it was killed.
+    place.put("killed/.last.safetensors.x7Kq2w.tmp", &[0; 999]);
+    place.run("train --resume killed").ok();
+    assert_same(&place, "killed", "whole");
+}
+
+fn keys(line: &Value) -> Vec<&str> {
+    line.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+#[test]
+fn metrics_count_every_image_and_eval_repeats_them() {
+    let place = Place::new();
+    let args = with(TRAIN, "--log-every 1");
+    let before = place.snapshot();
+    let said = place.run(&with(&args, "--dry-run")).ok();
+    assert!(
+        ["buffers:", "a training step:", "sgd", "GFLOP a step"].iter().all(|w| said.out.contains(w)),
+        "{}",
+        said.out
+    );
+    assert_eq!(place.snapshot(), before, "--dry-run wrote something");
+    place.run(&args).ok();
+
+    let lines = metrics(&place, "whole");
+    let (train, evals): (Vec<_>, Vec<_>) = lines.iter().partition(|l| l["kind"] == "train");
+    assert_eq!((train.len() as u64, evals.len()), (STEPS, 2));
+    for (step, line) in (0u64..).zip(&train) {
+        // serde_json sorts an object's keys.
+        let wanted = ["count", "correct", "epoch", "images_per_s", "kind", "loss", "lr", "regularizer", "step"];
+        let mut found = keys(line);
+        found.sort_by_key(|k| wanted.iter().position(|w| w == k));
+        assert_eq!(found, wanted, "{line}");
+        assert_eq!((&line["step"], &line["epoch"]), (&step.into(), &(step / STEPS_PER_EPOCH).into()));
+        // The last batch of an epoch is what is left.
+        let count = if (step + 1) % STEPS_PER_EPOCH == 0 { TRAIN_IMAGES as u64 % BATCH } else { BATCH };
+        assert_eq!(line["count"], count, "{line}");
+        assert!(line["correct"].as_u64().is_some_and(|c| c <= count), "{line}");
+        assert!(
+            line["loss"].as_f64().is_some_and(|l| l > 0.0) && line["regularizer"].as_f64().is_some_and(|r| r >= 0.0)
+        );
+        // Warm-up over half an epoch to 0.1 (an f32), then half a cosine period over two epochs.
+        let lr = if step < 3 { 0.1 * (step + 1) as f64 / 3.0 } else { [0.1, 0.05][(step / STEPS_PER_EPOCH) as usize] };
+        assert!((line["lr"].as_f64().expect("a number") - lr).abs() < 1e-7, "{line}");
+    }
+    for (epoch, line) in (0u64..).zip(&evals) {
+        let wanted = ["kind", "epoch", "step", "loss", "correct", "count", "top1", "top5"];
+        let mut found = keys(line);
+        found.sort_by_key(|k| wanted.iter().position(|w| w == k));
+        assert_eq!(found, wanted, "{line}");
+        assert_eq!((&line["epoch"], &line["step"]), (&epoch.into(), &(6 * epoch + 5).into()), "{line}");
+        let top1 = 100.0 * line["correct"].as_f64().expect("a number") / TEST_IMAGES as f64;
+        assert_eq!((&line["count"], &line["top1"]), (&TEST_IMAGES.into(), &top1.into()), "{line}");
+    }
+
+    let best = evals.iter().rev().max_by_key(|l| l["correct"].as_u64()).expect("an evaluation");
+    let weights = [("whole/last.safetensors", evals[1]), ("whole/best.safetensors", best), ("whole", best)];
+    for (file, want) in weights {
+        let said =
+            place.run(&format!("eval --weights {file} --dataset cifar10 --data-dir data --batch-size 5 --json")).ok();
+        let line = said.out.lines().last().expect("a line");
+        let got: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+        for key in ["kind", "epoch", "step", "correct", "count", "top1", "top5"] {
+            assert_eq!(got[key], want[key], "{file}: {key}");
+        }
+        // Batches of 5, not of 4: the same images in f32 sums of another length.
+        let [got, want] = [&got, want].map(|l| l["loss"].as_f64().expect("a number"));
+        assert!((got - want).abs() <= 1e-6 * want, "{file}: loss {got}, not {want}");
+    }
+}
+
+#[test]
+fn networks_learn() {
+    let place = Place::new();
+    // S3's latents need a large rate in so few steps.
+    for flags in ["--method fp32 --lr 0.05 --out fp32", "--method s3 --bits 3 --latent-lr 10 --lr 0.05 --out s3"] {
+        place.run(&with(TRAIN, &format!("{flags} --epochs 8 --log-every 12 --eval-every 8 --no-augment"))).ok();
+        let run = flags.split_whitespace().last().expect("--out");
+        let lines = metrics(&place, run);
+        let losses: Vec<_> = lines.iter().filter(|l| l["kind"] == "train").filter_map(|l| l["loss"].as_f64()).collect();
+        // Ten colours under noise: who guesses has a loss of ln 10 = 2.3.
+        let (first, last) = (losses[0], losses[losses.len() - 1]);
+        assert!(first > 2.0 && last < 0.75 * 10f64.ln(), "{run}: {losses:?}");
+    }
 }

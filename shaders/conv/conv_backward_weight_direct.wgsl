@@ -71,10 +71,10 @@ fn conv_backward_weight_direct(@builtin(workgroup_id) group: vec3<u32>, @builtin
                 }
                 //#end
                 //#repeat j BLOCK
-                sum[4 * $j] = fma(col[$j].xxxx, g, sum[4 * $j]);
-                sum[4 * $j + 1] = fma(col[$j].yyyy, g, sum[4 * $j + 1]);
-                sum[4 * $j + 2] = fma(col[$j].zzzz, g, sum[4 * $j + 2]);
-                sum[4 * $j + 3] = fma(col[$j].wwww, g, sum[4 * $j + 3]);
+                sum[4 * $j] += col[$j].x * g;
+                sum[4 * $j + 1] += col[$j].y * g;
+                sum[4 * $j + 2] += col[$j].z * g;
+                sum[4 * $j + 3] += col[$j].w * g;
                 //#end
             }
         }

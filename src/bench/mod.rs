@@ -52,7 +52,7 @@ impl Subject {
         let data = data::load(&manifest, None, Splits { train: true, test: false })?;
         let records = data.train.expect("the training set was asked for");
         let rungs = crate::graph::RungChoice { forced: setup.config.rungs.clone(), ..Default::default() };
-        let mut engine = Engine::new(gpu, &setup.graph, &setup.options(rungs))?;
+        let engine = Engine::new(gpu, &setup.graph, &setup.options(rungs))?;
         engine.load(&Values::init(&setup.graph, &engine.layout, setup.config.latent_init, setup.config.seed));
         let batch = setup.config.batch_size;
         let mut subject = Self { engine, records, batch };

@@ -44,7 +44,8 @@ pub struct Plan {
 impl Plan {
     /// Colours the programs' tensors into slots that they share, since programs never run at the same time.
     pub fn new(persistent: Vec<BufferSpec>, programs: Vec<Program>) -> Self {
-        let mut plan = Self { persistent: persistent.len(), buffers: persistent, sections: Vec::new(), tensors: Vec::new() };
+        let mut plan =
+            Self { persistent: persistent.len(), buffers: persistent, sections: Vec::new(), tensors: Vec::new() };
         for program in programs {
             plan.add(program);
         }
@@ -126,13 +127,12 @@ impl Plan {
         let binding = (limits.max_storage_buffer_binding_size, "maxStorageBufferBindingSize");
         let limit = [binding, (limits.max_buffer_size, "maxBufferSize")];
         let (limit, limit_name) = limit.into_iter().min_by_key(|l| l.0).expect("two limits");
-        let Some((i, worst)) = self.buffers.iter().enumerate().max_by_key(|(_, b)| b.words) else { return Ok(()) };
+        // Slots, and the batch itself, grow with the batch size; where another buffer is too large, a smaller batch does not help.
+        let grows = |i: usize| i >= self.persistent || self.buffers[i].name == "batch";
+        let too_large = self.buffers.iter().enumerate().filter(|(_, b)| 4 * b.words > limit);
+        let Some((i, worst)) = too_large.max_by_key(|(i, b)| (!grows(*i), b.words)) else { return Ok(()) };
         let need = 4 * worst.words;
-        if need <= limit {
-            return Ok(());
-        }
-        let hint = if i >= self.persistent || worst.name == "batch" {
-            // Slots grow in proportion to the batch.
+        let hint = if grows(i) {
             match u64::from(batch) * limit / need {
                 0 => "not even one image fits: choose a smaller model or another --adapter".into(),
                 fits => format!("the largest batch that fits is {fits}: use --batch-size {fits}"),

@@ -1,11 +1,6 @@
 //! The rungs: one static a shader.
 
-use super::{ConvParams, Family, Rung};
-
-/// The unrolled kernels keep a row's columns in registers; beyond 7x7 the readable rung takes over.
-fn unrollable(p: &ConvParams) -> bool {
-    p.k <= 7 && p.stride <= 2
-}
+use super::{Family, Rung};
 
 fn vec4s(pixels: u32, channels4: u32) -> u64 {
     u64::from(pixels) * u64::from(channels4)
@@ -20,13 +15,13 @@ pub static FORWARD_NAIVE: Rung = Rung {
     fits: |_| true,
 };
 
-/// Portable, register-blocked: 2 rows of 8 pixels times 8 output channels an invocation.
+/// Portable, register-blocked: 8 pixels times 8 output channels an invocation.
 pub static FORWARD_DIRECT: Rung = Rung {
     family: Family::Forward,
     source: crate::wgsl!("conv/conv_forward_direct"; "grid"),
-    consts: |p| vec![("K", p.k), ("STRIDE", p.stride), ("COLS", 7 * p.stride + p.k)],
-    items: |p| vec4s(p.n * p.oh.div_ceil(2) * p.ow.div_ceil(8), p.cout4.div_ceil(2)),
-    fits: unrollable,
+    consts: |_| Vec::new(),
+    items: |p| vec4s(p.n * p.oh * p.ow.div_ceil(8), p.cout4.div_ceil(2)),
+    fits: |_| true,
 };
 
 /// Readable: one input gradient an invocation.
@@ -38,19 +33,13 @@ pub static BACKWARD_INPUT_NAIVE: Rung = Rung {
     fits: |_| true,
 };
 
-/// Portable, register-blocked: 2 rows of 8 pixels times 8 input channels an invocation.
+/// Portable, register-blocked: 8 pixels times 8 input channels an invocation.
 pub static BACKWARD_INPUT_DIRECT: Rung = Rung {
     family: Family::BackwardInput,
     source: crate::wgsl!("conv/conv_backward_input_direct"; "grid"),
-    consts: |p| {
-        let taps = p.k.div_ceil(p.stride);
-        vec![("K", p.k), ("STRIDE", p.stride), ("TAPS", taps), ("COLS", 7 + taps)]
-    },
-    items: |p| {
-        let [rows, tiles] = [p.h.div_ceil(p.stride).div_ceil(2), p.w.div_ceil(p.stride).div_ceil(8)];
-        vec4s(p.n * p.stride * rows * p.stride * tiles, p.cin4.div_ceil(2))
-    },
-    fits: unrollable,
+    consts: |_| Vec::new(),
+    items: |p| vec4s(p.n * p.h * p.stride * p.w.div_ceil(p.stride).div_ceil(8), p.cin4.div_ceil(2)),
+    fits: |_| true,
 };
 
 /// Readable: one weight's partial sum an invocation.
@@ -71,5 +60,5 @@ pub static BACKWARD_WEIGHT_DIRECT: Rung = Rung {
         vec![("STRIDE", p.stride), ("BLOCK", block), ("COLS", block + p.stride), ("ROWS", 4 * block)]
     },
     items: |p| vec4s(p.chunks() * p.k * p.k.div_ceil(3), p.cin4 * p.cout4),
-    fits: unrollable,
+    fits: |_| true,
 };
