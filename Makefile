@@ -7,7 +7,7 @@ DEMO_FLAGS := --dataset shapes --model resnet8 --method s3 --bits 3 --latent-lr 
 	--epochs 10 --batch-size 128 --lr 0.1 --seed 1
 
 # Integration tests that use an adapter: they run once on the default one and once on SwiftShader.
-GPU_TESTS := kernels golden training
+GPU_TESTS := kernels lockstep golden training
 
 # Browser and second Vulkan driver of the tests; both are names that the environment can change.
 export CHROMIUM ?= /usr/bin/chromium

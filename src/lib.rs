@@ -1,4 +1,21 @@
-//! s3gpu.
+//! s3gpu trains low-bit shift networks on any GPU through wgpu and hand-written WGSL.
+//!
+//! The rooms of the house, in the order in which data walks through them:
+//!
+//! | room | what happens there |
+//! |---|---|
+//! | [`data`] | data sets: manifests, the CIFAR layouts, drawn shapes, the order of an epoch |
+//! | [`model`] | ResNets as graphs, and a network's values by PyTorch's names |
+//! | [`methods`] | how latents become weights (fp32, S3), one file a method |
+//! | [`graph`] | builder with checked shapes, lowering with one backward rule an operation, plan, executors |
+//! | [`kernels`] | every kernel: parameters, bindings, CPU twin, cases, cost, and the registry |
+//! | [`gpu`] | adapter, shader joiner, pipelines, buffers |
+//! | [`train`] | the loop, checkpoints, metrics, curves |
+//! | [`files`] | files written whole or not at all, safetensors |
+//! | [`bench`] | timing kernels where they stand in a real step |
+//! | [`cli`] | one file a command |
+//!
+//! `shaders/` holds the WGSL: a file's stem is its entry point, its label and its name in the registry.
 
 pub mod bench;
 pub mod cli;

@@ -240,12 +240,15 @@ fn losses_agree_at_every_step() {
 
 /// A single ReLU on the other side of zero moves a tensor by some 1e-3 of its norm, as plain float32 PyTorch shows.
 const PER_TENSOR: f64 = 1e-2;
+/// Running statistics come from the forward pass, which such a ReLU does not move: float32 leaves some 1e-6. The biased variance in
+/// place of the unbiased one would move those of 4,096 values by 2.4e-4.
+const RUNNING: f64 = 3e-5;
 
-/// Holds every tensor of `want` against `got`, both counted from `base`: ‖got − want‖ ≤ [`PER_TENSOR`] · ‖want − base‖, so that what
-/// must not move may not move at all. Returns the largest share.
-fn hold(name: &str, want: &TensorFile, got: &Values, base: Option<&TensorFile>) -> f64 {
+/// Holds every tensor of `want` against `got`, both counted from `base`: ‖got − want‖ ≤ tolerance · ‖want − base‖, so that what
+/// must not move may not move at all. Returns the largest shares: of parameters, of running statistics.
+fn hold(name: &str, want: &TensorFile, got: &Values, base: Option<&TensorFile>) -> [f64; 2] {
     assert!(!want.tensors.is_empty(), "{name}: nothing to hold");
-    let mut worst = 0.0f64;
+    let mut worst = [0.0f64; 2];
     for (tensor, want) in &want.tensors {
         let got = got.0.get(tensor).unwrap_or_else(|| panic!("{name}: no {tensor}"));
         assert_eq!(got.shape, want.shape, "{name}: shape of {tensor}");
@@ -254,8 +257,11 @@ fn hold(name: &str, want: &TensorFile, got: &Values, base: Option<&TensorFile>) 
             a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
         };
         let (off, scale) = (distance(&got.data, &want.data), distance(&want.data, &base));
-        assert!(off <= PER_TENSOR * scale, "{name}: {tensor} is off by {off:e}, its norm is {scale:e}");
-        worst = worst.max(if scale > 0.0 { off / scale } else { 0.0 });
+        let running = tensor.contains(".running_");
+        let tolerance = if running { RUNNING } else { PER_TENSOR };
+        assert!(off <= tolerance * scale, "{name}: {tensor} is off by {off:e}, its norm is {scale:e}");
+        let worst = &mut worst[usize::from(running)];
+        *worst = worst.max(if scale > 0.0 { off / scale } else { 0.0 });
     }
     worst
 }
@@ -268,7 +274,8 @@ fn one_step_moves_every_tensor_as_it_should() {
         let running = want.tensors.keys().filter(|k| k.ends_with("running_var")).count();
         assert!(running > 0, "{}: the reference holds running statistics", case.name());
         let got = Values(tensors(&out.path().join("last.safetensors")).tensors);
-        println!("{}: updates within {:.1e}", case.name(), hold(&case.name(), &want, &got, Some(&init)));
+        let [parameters, running] = hold(&case.name(), &want, &got, Some(&init));
+        println!("{}: updates within {parameters:.1e}, running statistics within {running:.1e}", case.name());
     }
 }
 
@@ -307,6 +314,6 @@ fn gradients_agree_at_step_0() {
         let got = engine.gradients().unwrap_or_else(|e| panic!("{e}"));
         let want = case.tensors("grads_step0.safetensors");
         assert_eq!(want.tensors.len(), got.0.len(), "{}: gradients", case.name());
-        println!("{}: gradients within {:.1e}", case.name(), hold(&case.name(), &want, &got, None));
+        println!("{}: gradients within {:.1e}", case.name(), hold(&case.name(), &want, &got, None)[0]);
     }
 }

@@ -1,5 +1,5 @@
 //! The backward pass, without a GPU: finite differences on the f64 twins with every operation in the middle of a graph, S3's
-//! straight-through gradients against the relaxed product, and SGD by hand.
+//! straight-through gradients against the relaxed product; SGD and batch norm's running values by hand.
 
 mod common;
 
@@ -10,6 +10,7 @@ use s3gpu::graph::{Graph, NodeId, Options, Role, Shape};
 use s3gpu::kernels::check::run_twin;
 use s3gpu::kernels::compose::s3::{S3Backward, S3Compose, S3Params};
 use s3gpu::kernels::compose::{Segment, table};
+use s3gpu::kernels::norm::{BatchNormParams, BnStatsMerge};
 use s3gpu::kernels::optim::{Sgd, SgdParams};
 use s3gpu::kernels::{AnyKernel, Arg, Args, Data, Output};
 
@@ -247,5 +248,21 @@ fn sgd_is_pytorchs() {
                 assert!((w - want).abs() <= 2e-7, "nesterov {nesterov}, step {step}, word {i}: {w}, not {want}");
             }
         }
+    }
+}
+
+/// Two values 1 and 5: mean 3, squared deviations 8, so 8 unbiased and 4 biased. Running values start at 2 and 1.
+#[test]
+fn running_values_are_pytorchs() {
+    let p = BatchNormParams { running_var: 1, ..BatchNormParams::new(2, 4) };
+    let words = |pair: [f32; 2]| pair.iter().flat_map(|v| [v.to_bits(); 4]).collect::<Vec<_>>();
+    let buffers = [words([3.0, 8.0]), vec![0; 8], words([2.0, 1.0])];
+    let outputs = run_twin(&BnStatsMerge, bytemuck::bytes_of(&p), &buffers);
+    // 0.9 · 2 + 0.1 · 3 and 0.9 · 1 + 0.1 · 8; normalization takes the biased 4. eps and momentum are f32.
+    let (stats, running) = (floats(&outputs, 1), floats(&outputs, 2));
+    for (got, want) in
+        [(running[0], 2.1), (running[4], 1.7), (stats[0], 3.0), (stats[4], (4.0f64 + 1e-5).sqrt().recip())]
+    {
+        assert!((got - want).abs() <= 1e-7, "{got}, not {want}: {running:?}, {stats:?}");
     }
 }

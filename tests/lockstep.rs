@@ -33,11 +33,9 @@ fn imagenet_parts(method: MethodSpec) -> Graph {
         x = g.batch_norm("bn1", x)?;
         x = g.relu("relu", x);
         x = g.max_pool("maxpool", x, [3, 2, 1])?;
-        let stages: [(&str, u32, &[(u32, [u32; 3])]); 2] = [
-            ("basic", 12, &[(12, [3, 2, 1]), (12, [3, 1, 1])]),
-            ("bottleneck", 20, &[(5, [1, 1, 0]), (5, [3, 2, 1]), (20, [1, 1, 0])]),
-        ];
-        for (name, cout, convs) in stages {
+        let basic = vec![(12, [3, 2, 1]), (12, [3, 1, 1])];
+        let bottleneck = vec![(5, [1, 1, 0]), (5, [3, 2, 1]), (20, [1, 1, 0])];
+        for (name, cout, convs) in [("basic", 12, basic), ("bottleneck", 20, bottleneck)] {
             let mut y = x;
             for (i, (channels, conv)) in convs.iter().enumerate() {
                 y = g.conv(&format!("{name}.conv{i}"), y, *channels, *conv, method)?;

@@ -31,8 +31,8 @@ fn augment(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let sample = batch[p.max_n + image];
     // The top 16 bits of a random word pick one of 2·pad + 1 offsets.
     let span = 2u * p.pad + 1u;
-    let dy = (random_word(p.seed, p.epoch, sample, 0u) >> 16u) * span >> 16u;
-    let dx = (random_word(p.seed, p.epoch, sample, 1u) >> 16u) * span >> 16u;
+    let dy = ((random_word(p.seed, p.epoch, sample, 0u) >> 16u) * span) >> 16u;
+    let dx = ((random_word(p.seed, p.epoch, sample, 1u) >> 16u) * span) >> 16u;
     let mirror = p.flip == 1u && (random_word(p.seed, p.epoch, sample, 2u) >> 31u) == 1u;
     let iy = row + dy - p.pad; // wraps above the image
     let ix = select(col, p.w - 1u - col, mirror) + dx - p.pad;

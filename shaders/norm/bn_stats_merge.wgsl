@@ -57,7 +57,7 @@ fn bn_stats_merge(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
         let all = moments[0];
         stats[c] = all.mean;
         stats[p.c4 + c] = rsqrt(all.m2 / f32(p.pixels) + p.eps);
-        let unbiased = all.m2 / f32(max(p.pixels, 2u) - 0u);
+        let unbiased = all.m2 / f32(max(p.pixels, 2u) - 1u);
         state[p.running_mean + c] = mix_running(state[p.running_mean + c], all.mean);
         state[p.running_var + c] = mix_running(state[p.running_var + c], unbiased);
     }

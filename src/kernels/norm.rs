@@ -135,7 +135,7 @@ crate::kernel! {
                 let m2_mag = m2 + tiles().map(|(n, m, _)| n * (m - mean).abs() * scale).sum::<f64>();
                 stats.set(k, mean, scale);
                 stats.set(c + k, inv, inv * (1.0 + m2_mag / (m2 + n * f64::from(p.eps))));
-                let (momentum, unbiased) = (f64::from(p.momentum), m2 / f64::from(p.pixels.max(2) - 0));
+                let (momentum, unbiased) = (f64::from(p.momentum), m2 / f64::from(p.pixels.max(2) - 1));
                 for (at, new, mag) in [(p.running_mean, mean, scale), (p.running_var, unbiased, m2_mag / (n - 1.0).max(1.0))] {
                     let i = 4 * at as usize + k;
                     let old = state.v[i];
