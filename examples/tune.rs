@@ -13,6 +13,8 @@ fn main() {
     let a: Vec<String> = std::env::args().collect();
     let base: &'static Rung = match a[1].as_str() {
         "f" => &rungs::FORWARD_DIRECT,
+        "fs" => &rungs::FORWARD_SUBGROUP,
+        "is" => &rungs::BACKWARD_INPUT_SUBGROUP,
         "i" => &rungs::BACKWARD_INPUT_DIRECT,
         "fn" => &rungs::FORWARD_NAIVE,
         _ => &rungs::BACKWARD_WEIGHT_DIRECT,
@@ -35,9 +37,10 @@ fn main() {
                 Family::BackwardInput => u64::from(p.n * p.h.div_ceil(rows) * p.stride * p.w.div_ceil(p.stride).div_ceil(px)) * u64::from(p.cin4.div_ceil(co)),
                 Family::BackwardWeight => u64::from(p.chunks() * p.k * p.k.div_ceil(3)) * u64::from(p.cin4.div_ceil(rows) * p.cout4.div_ceil(co)),
             };
+            let items = if a[1].ends_with('s') { (base.items)(&p) } else { items };
             ITEMS.store(items, std::sync::atomic::Ordering::Relaxed);
             let consts = base.consts;
-            let r: &'static Rung = Box::leak(Box::new(Rung { family: base.family, source, consts, items: |_| ITEMS.load(std::sync::atomic::Ordering::Relaxed), fits: base.fits }));
+            let r: &'static Rung = Box::leak(Box::new(Rung { family: base.family, source, consts, items: |_| ITEMS.load(std::sync::atomic::Ordering::Relaxed), subgroup: None, fits: base.fits }));
             let k: &dyn AnyKernel = r;
             let params = bytemuck::bytes_of(&p).to_vec();
             let case = AnyCase { name: "x".into(), params: params.clone(), fills: vec![Fill::Normal(1.0), Fill::Normal(1.0), Fill::Out] };

@@ -74,7 +74,8 @@ fn bad_data_files() {
     let remove = |name: &'static str| move |place: &Place| fs::remove_file(place.path(name)).expect("a file");
     let label = |label: u8| [&[label][..], &record(3)[1..]].concat();
     let (train, test) = ("data/data_batch_2.bin", "data/test_batch.bin");
-    let cases: [(Box<dyn Fn(&Place)>, &[&str]); 7] = [
+    type Case = (Box<dyn Fn(&Place)>, &'static [&'static str]);
+    let cases: [Case; 7] = [
         (Box::new(remove(test)), &["test_batch.bin", "no such file"]),
         (Box::new(put(train, Vec::new())), &["data_batch_2.bin", "empty"]),
         (Box::new(put(train, records(0..3)[..7000].to_vec())), &["data_batch_2.bin", "truncated", "2 whole records"]),

@@ -13,6 +13,14 @@ fn variants(kernel: &dyn AnyKernel) -> BTreeSet<Vec<Const>> {
     kernel.cases().iter().map(|c| kernel.consts(&c.params)).collect()
 }
 
+/// Only kernels that say so may use subgroups.
+fn capabilities(kernel: &dyn AnyKernel) -> naga::valid::Capabilities {
+    match kernel.subgroup() {
+        Some(_) => naga::valid::Capabilities::SUBGROUP,
+        None => naga::valid::Capabilities::empty(),
+    }
+}
+
 fn each_variant(mut f: impl FnMut(&dyn AnyKernel, &str, &naga::Module, &naga::valid::ModuleInfo)) {
     let mut seen = 0;
     for kernel in registry() {
@@ -20,7 +28,7 @@ fn each_variant(mut f: impl FnMut(&dyn AnyKernel, &str, &naga::Module, &naga::va
             let name = format!("{} {consts:?}", kernel.name());
             let text = expand(&kernel.source(), &consts);
             let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&text)));
-            let mut validator = naga::valid::Validator::new(Default::default(), naga::valid::Capabilities::empty());
+            let mut validator = naga::valid::Validator::new(Default::default(), capabilities(kernel));
             let info = validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&text)));
             f(kernel, &name, &module, &info);
             seen += 1;

@@ -82,8 +82,8 @@ fn stopped_at(place: &Place, flags: &str, whole: &str, stops: &[u64]) {
 fn a_stop_at_any_step_changes_nothing() {
     let place = Place::new();
     place.run(TRAIN).ok();
-    // In mid-epoch and mid-interval; at an epoch's end; at an interval's end; more than once.
-    for stops in [&[2][..], &[6], &[8], &[5, 11]] {
+    // At an interval's end; in mid-epoch and mid-interval, and then at the epoch's end.
+    for stops in [&[8][..], &[5, 6]] {
         stopped_at(&place, "", "whole", stops);
     }
 
@@ -100,8 +100,7 @@ fn a_stop_changes_nothing_for_fp32_and_rare_evaluations() {
     place.run(&with(TRAIN, &format!("{flags} --out rare"))).ok();
     assert_eq!(metrics(&place, "rare").iter().filter(|l| l["kind"] == "eval").count(), 1);
     // The end of an epoch that the unbroken run does not evaluate, and the middle of one.
-    stopped_at(&place, flags, "rare", &[6]);
-    stopped_at(&place, flags, "rare", &[9]);
+    stopped_at(&place, flags, "rare", &[6, 9]);
 }
 
 /// Starts the program and returns once its output has a line that starts with `line`.
@@ -137,7 +136,7 @@ fn ctrl_c_and_kill_lose_nothing() {
     child.wait().expect("its end");
     let last = tensors::read(place.path("killed/last.safetensors")).unwrap_or_else(|e| panic!("{e}"));
     let step: u64 = last.meta["step"].parse().expect("a number");
-    assert!(step >= STEPS_PER_EPOCH && step % STEPS_PER_EPOCH == 0, "a checkpoint at step {step}");
+    assert!(step >= STEPS_PER_EPOCH && step.is_multiple_of(STEPS_PER_EPOCH), "a checkpoint at step {step}");
     // What it may have been writing when it was killed.
     place.put("killed/.last.safetensors.x7Kq2w.tmp", &[0; 999]);
     place.run("train --resume killed").ok();
@@ -173,7 +172,7 @@ fn metrics_count_every_image_and_eval_repeats_them() {
         assert_eq!(found, wanted, "{line}");
         assert_eq!((&line["step"], &line["epoch"]), (&step.into(), &(step / STEPS_PER_EPOCH).into()));
         // The last batch of an epoch is what is left.
-        let count = if (step + 1) % STEPS_PER_EPOCH == 0 { TRAIN_IMAGES as u64 % BATCH } else { BATCH };
+        let count = if (step + 1).is_multiple_of(STEPS_PER_EPOCH) { TRAIN_IMAGES as u64 % BATCH } else { BATCH };
         assert_eq!(line["count"], count, "{line}");
         assert!(line["correct"].as_u64().is_some_and(|c| c <= count), "{line}");
         assert!(

@@ -152,7 +152,7 @@ impl Subject {
 pub fn failing(gpu: &Gpu) -> Result<Vec<&'static str>> {
     let mut pipelines = Pipelines::default();
     let mut bad = Vec::new();
-    for kernel in registry() {
+    for kernel in registry().into_iter().filter(|k| gpu.can_run(*k)) {
         if !doctor::examine(gpu, &mut pipelines, kernel)?.failures.is_empty() {
             bad.push(kernel.name());
         }

@@ -384,7 +384,7 @@ impl Observer for View {
 fn dry_run(setup: &Setup, gpu: Gpu) -> Result<ExitCode> {
     let max_words = gpu.limits.max_storage_buffer_binding_size.min(gpu.limits.max_buffer_size) / 4;
     let mut options = setup.options(RungChoice { forced: setup.config.rungs.clone(), ..Default::default() });
-    options.max_words = max_words;
+    (options.max_words, options.subgroup) = (max_words, gpu.subgroup);
     let lowered = lower(&setup.graph, &options)?;
     let plan = Plan::new(lowered.buffers, vec![lowered.train, lowered.compose, lowered.eval]);
     let vars = Vars { n: options.batch, ..Vars::default() };

@@ -21,6 +21,8 @@ pub struct Gpu {
     pub info: wgpu::AdapterInfo,
     /// The adapter's real limits, all of them requested.
     pub limits: wgpu::Limits,
+    /// The subgroup size, where the adapter has subgroups of one size only: kernels written for it may run.
+    pub subgroup: Option<u32>,
     fault: Arc<Mutex<Option<Fault>>>,
 }
 
@@ -77,7 +79,15 @@ pub fn open(choice: Option<&str>) -> Result<Gpu> {
     };
     let AdapterEntry { adapter, info, .. } = found.swap_remove(position);
     let limits = adapter.limits();
-    let desc = wgpu::DeviceDescriptor { label: Some("s3gpu"), required_limits: limits.clone(), ..Default::default() };
+    let subgroups = adapter.features() & wgpu::Features::SUBGROUP;
+    let fixed = !subgroups.is_empty() && info.subgroup_min_size == info.subgroup_max_size;
+    let subgroup = fixed.then_some(info.subgroup_min_size);
+    let desc = wgpu::DeviceDescriptor {
+        label: Some("s3gpu"),
+        required_features: subgroups,
+        required_limits: limits.clone(),
+        ..Default::default()
+    };
     let refused = |e: wgpu::RequestDeviceError| Error::Gpu { what: format!("a device on {}: {e}", describe(&info)) };
     let (device, queue) = pollster::block_on(adapter.request_device(&desc)).map_err(refused)?;
     let fault = Arc::new(Mutex::new(None));
@@ -92,7 +102,7 @@ pub fn open(choice: Option<&str>) -> Result<Gpu> {
     device.on_uncaptured_error(Arc::new(move |e| record(&errors, Fault::Refused(e.to_string()))));
     let losses = fault.clone();
     device.set_device_lost_callback(move |_, reason| record(&losses, Fault::Lost(reason)));
-    Ok(Gpu { device, queue, info, limits, fault })
+    Ok(Gpu { device, queue, info, limits, subgroup, fault })
 }
 
 fn find(found: &[AdapterEntry], choice: &str) -> Result<usize> {
@@ -106,6 +116,11 @@ fn find(found: &[AdapterEntry], choice: &str) -> Result<usize> {
 }
 
 impl Gpu {
+    /// Whether the adapter has the subgroups that a kernel is written for.
+    pub fn can_run(&self, kernel: &dyn crate::kernels::AnyKernel) -> bool {
+        kernel.subgroup().is_none() || kernel.subgroup() == self.subgroup
+    }
+
     /// Whether the adapter is the CPU in disguise.
     pub fn is_software(&self) -> bool {
         self.info.device_type == wgpu::DeviceType::Cpu

@@ -69,6 +69,8 @@ pub struct Options {
     pub rungs: RungChoice,
     /// Largest binding of the adapter in words.
     pub max_words: u64,
+    /// The adapter's subgroup size, where it is fixed.
+    pub subgroup: Option<u32>,
 }
 
 /// The buffers of one parameter group.
@@ -329,7 +331,7 @@ impl Lowering<'_> {
         let key = format!("{family:?}:{name}");
         let recorded = self.o.rungs.recorded.get(&key).cloned();
         let wanted: Vec<_> = recorded.into_iter().chain(self.o.rungs.forced.iter().cloned()).collect();
-        let kernel = conv::pick(family, p, &wanted)?;
+        let kernel = conv::pick(family, p, self.o.subgroup, &wanted)?;
         self.rungs.insert(key, kernel.name().into());
         Ok(kernel)
     }

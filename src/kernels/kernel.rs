@@ -173,6 +173,8 @@ pub trait Kernel: Sync + 'static {
     fn cases(&self) -> Vec<Case<Self::Params>>;
     /// Operations and bytes of one dispatch.
     fn cost(&self, p: &Self::Params) -> Cost;
+    /// The subgroup size that the shader is written for; `None` runs anywhere.
+    fn subgroup(&self) -> Option<u32>;
 }
 
 /// A case with its parameters as bytes.
@@ -211,6 +213,8 @@ pub trait AnyKernel: Sync {
     fn cases(&self) -> Vec<AnyCase>;
     /// See [`Kernel::cost`].
     fn cost(&self, params: &[u8]) -> Cost;
+    /// See [`Kernel::subgroup`].
+    fn subgroup(&self) -> Option<u32>;
     /// The parameters for a person to read.
     fn describe(&self, params: &[u8]) -> String;
 }
@@ -258,6 +262,9 @@ impl<K: Kernel> AnyKernel for K {
     fn cost(&self, params: &[u8]) -> Cost {
         Kernel::cost(self, &typed(params))
     }
+    fn subgroup(&self) -> Option<u32> {
+        Kernel::subgroup(self)
+    }
     fn describe(&self, params: &[u8]) -> String {
         format!("{:?}", typed::<K::Params>(params))
     }
@@ -288,6 +295,7 @@ macro_rules! kernel {
                 $crate::kernels::Cost { flops: $flops as f64, bytes: 4.0 * $bytes as f64 }
             }
             fn cases(&self) -> Vec<$crate::kernels::Case<$params>> { $cases }
+            fn subgroup(&self) -> Option<u32> { None }
             fn twin(&self, $p: &$params, $a: &mut $crate::kernels::Args) $twin
         }
     };

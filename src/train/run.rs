@@ -88,6 +88,7 @@ impl Setup {
             alpha: c.dense_reg,
             rungs,
             max_words: 0,
+            subgroup: None,
         }
     }
 
@@ -103,7 +104,7 @@ impl Setup {
     /// Whether `step` steps end an epoch after which the network is evaluated.
     fn evaluates(&self, step: u64, per_epoch: u64) -> bool {
         let (epochs, c) = (step / per_epoch, &self.config);
-        step % per_epoch == 0 && (epochs % c.eval_every == 0 || epochs == c.epochs)
+        step.is_multiple_of(per_epoch) && (epochs.is_multiple_of(c.eval_every) || epochs == c.epochs)
     }
 }
 
@@ -200,7 +201,7 @@ impl<'a> Run<'a> {
         let keep = |r: &Record| {
             r.step() < step
                 && match r {
-                    Record::Train(r) => (r.step + 1) % c.log_every == 0 || r.step + 1 == c.epochs * epoch,
+                    Record::Train(r) => (r.step + 1).is_multiple_of(c.log_every) || r.step + 1 == c.epochs * epoch,
                     Record::Eval(r) => setup.evaluates(r.step + 1, epoch),
                 }
         };
@@ -277,8 +278,8 @@ impl<'a> Run<'a> {
                 let rate = c.rate(self.progress.step, per_epoch);
                 self.engine.step(train, indices, epoch as u32, rate as f32)?;
                 self.progress.step += 1;
-                let at_epoch_end = self.progress.step % per_epoch == 0;
-                if self.progress.step % c.log_every == 0 {
+                let at_epoch_end = self.progress.step.is_multiple_of(per_epoch);
+                if self.progress.step.is_multiple_of(c.log_every) {
                     self.log_interval()?;
                 } else if self.engine.is_full() {
                     self.count()?;
@@ -293,7 +294,7 @@ impl<'a> Run<'a> {
                 }
             }
             self.count()?;
-            if self.progress.step % per_epoch != 0 {
+            if !self.progress.step.is_multiple_of(per_epoch) {
                 break;
             }
             if self.progress.step == total {

@@ -97,6 +97,8 @@ pub struct Rung {
     pub consts: fn(&ConvParams) -> Vec<Const>,
     /// Invocations for a shape.
     pub items: fn(&ConvParams) -> u64,
+    /// The subgroup size that it is written for, if any.
+    pub subgroup: Option<u32>,
     /// Whether it can compute the shape.
     pub fits: fn(&ConvParams) -> bool,
 }
@@ -148,29 +150,34 @@ impl Kernel for Rung {
     fn cost(&self, p: &ConvParams) -> Cost {
         p.cost()
     }
+    fn subgroup(&self) -> Option<u32> {
+        self.subgroup
+    }
 }
 
-/// A family's rungs, the default first; the last fits every shape.
+/// A family's rungs in the order in which they are tried; the last fits every shape on every adapter.
 pub fn rungs(family: Family) -> &'static [&'static Rung] {
     match family {
-        Family::Forward => const { &[&rungs::FORWARD_DIRECT, &rungs::FORWARD_NAIVE] },
-        Family::BackwardInput => const { &[&rungs::BACKWARD_INPUT_DIRECT, &rungs::BACKWARD_INPUT_NAIVE] },
+        Family::Forward => const { &[&rungs::FORWARD_SUBGROUP, &rungs::FORWARD_DIRECT, &rungs::FORWARD_NAIVE] },
+        Family::BackwardInput => const { &[&rungs::BACKWARD_INPUT_SUBGROUP, &rungs::BACKWARD_INPUT_DIRECT, &rungs::BACKWARD_INPUT_NAIVE] },
         Family::BackwardWeight => const { &[&rungs::BACKWARD_WEIGHT_DIRECT, &rungs::BACKWARD_WEIGHT_NAIVE] },
     }
 }
 
-/// The rung for a shape: the first that fits among `forced` names of this family, else the family's first that fits.
+/// The rung for a shape on an adapter with this fixed subgroup size: the first that fits among `forced` names of this family, else
+/// the family's first that fits.
 ///
 /// # Errors
 /// [`Error::Usage`] where a forced name belongs to no rung at all.
-pub fn pick(family: Family, p: &ConvParams, forced: &[String]) -> Result<&'static dyn AnyKernel> {
+pub fn pick(family: Family, p: &ConvParams, subgroup: Option<u32>, forced: &[String]) -> Result<&'static dyn AnyKernel> {
     use Family::{BackwardInput, BackwardWeight, Forward};
     let all = || [Forward, BackwardInput, BackwardWeight].into_iter().flat_map(rungs).map(|r| r.name());
     if let Some(name) = forced.iter().find(|f| !all().any(|n| n == f.as_str())) {
         let known = all().collect::<Vec<_>>().join(", ");
         return Err(Error::usage(format!("no convolution rung is called `{name}`"), format!("known rungs: {known}")));
     }
-    let fitting = || rungs(family).iter().copied().filter(|r| (r.fits)(p)).map(|r| r as &dyn AnyKernel);
+    let runs = |r: &&Rung| (r.fits)(p) && (r.subgroup.is_none() || r.subgroup == subgroup);
+    let fitting = || rungs(family).iter().copied().filter(runs).map(|r| r as &dyn AnyKernel);
     let wanted = fitting().find(|k| forced.iter().any(|f| f == k.name()));
     Ok(wanted.or_else(|| fitting().next()).expect("the last rung fits every shape"))
 }

@@ -1,0 +1,86 @@
+// y[n, oy, ox, co] = Σ_{ky, kx, ci} x[n, oy·stride + ky − pad, ox·stride + kx − pad, ci] · weight[ky, kx, ci, co]
+// NHWC, vec4 over channels. One invocation computes 4 neighbouring pixels of a row times 16 output channels in registers. A workgroup
+// works on one block of 16 channels, so a subgroup loads each of the 16 weight vec4 once, 8 at a time, and hands them round.
+// Nobody leaves early: all lanes take part in every broadcast.
+struct Params {
+    n: u32,       // images
+    h: u32,       // input
+    w: u32,
+    cin4: u32,    // input channels / 4, rounded up
+    oh: u32,      // output
+    ow: u32,
+    cout4: u32,   // output channels / 4, rounded up
+    k: u32,       // kernel size
+    stride: u32,
+    pad: u32,
+    offset: u32,  // of the layer in the weight slab, in vec4
+    chunk: u32,   // images in one partial sum of the weight gradient
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // [n, h, w, cin4]
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;   // [k, k, cin, cout4] at offset
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // [n, oh, ow, cout4]
+
+fn column(row: u32, inside: bool, ix: i32, ci: u32) -> vec4<f32> {
+    let last = i32(p.w) - 1;
+    let v = x[(row + u32(clamp(ix, 0, last))) * p.cin4 + ci];
+    return select(vec4(0.0), v, inside && ix >= 0 && ix <= last);
+}
+
+@compute @workgroup_size(64)
+fn conv_forward_subgroup(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32, @builtin(subgroup_invocation_id) id: u32) {
+    let tiles = (p.ow + 3u) / 4u;
+    let blocks = (p.cout4 + 3u) / 4u;
+    let g = group_index(group, groups);
+    let co = g % blocks * 4u;
+    let i = g / blocks * 64u + lane;
+    let ox = i % tiles * 4u;
+    let oy = i / tiles % p.oh;
+    let image = i / (tiles * p.oh);
+    let left = i32(ox * p.stride) - i32(p.pad);
+    //#repeat c 4
+    var a$c: array<vec4<f32>, 4>; // [pixel] of the block's vec4 $c
+    //#end
+    for (var ky = 0u; ky < p.k; ky++) {
+        let iy = i32(oy * p.stride + ky) - i32(p.pad);
+        let inside = image < p.n && iy >= 0 && iy < i32(p.h);
+        let row = (min(image, p.n - 1u) * p.h + u32(clamp(iy, 0, i32(p.h) - 1))) * p.w;
+        for (var kx = 0u; kx < p.k; kx++) {
+            for (var ci = 0u; ci < p.cin4; ci++) {
+                let wi = p.offset + ((ky * p.k + kx) * p.cin4 + ci) * 4u * p.cout4;
+                // Of the block's weights [4 ci, 4 vec4], this lane fetches number id and id + 8.
+                //#repeat m 2
+                let at$m = id % 8u + $mu * 8u;
+                let mine$m = weight[wi + at$m / 4u * p.cout4 + min(co + at$m % 4u, p.cout4 - 1u)];
+                //#end
+                //#repeat q 4
+                let s$q = column(row, inside, left + i32(kx + $qu * p.stride), ci);
+                //#end
+                //#repeat c 4
+                {
+                    let w0 = subgroupBroadcast(mine0, $cu);
+                    let w1 = subgroupBroadcast(mine0, 4u + $cu);
+                    let w2 = subgroupBroadcast(mine1, $cu);
+                    let w3 = subgroupBroadcast(mine1, 4u + $cu);
+                    //#repeat q 4
+                    a$c[$q] += s$q.x * w0 + s$q.y * w1 + s$q.z * w2 + s$q.w * w3;
+                    //#end
+                }
+                //#end
+            }
+        }
+    }
+    if (image < p.n) {
+        let out = ((image * p.oh + oy) * p.ow + ox) * p.cout4 + co;
+        //#repeat q 4
+        if (ox + $qu < p.ow) {
+            //#repeat c 4
+            if (co + $cu < p.cout4) {
+                y[out + $qu * p.cout4 + $cu] = a$c[$q];
+            }
+            //#end
+        }
+        //#end
+    }
+}
