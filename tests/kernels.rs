@@ -10,7 +10,12 @@ fn every_kernel_agrees_with_its_twin() {
     let mut failed = 0;
     for kernel in registry() {
         if !gpu.can_run(kernel) {
-            println!("{:32} left out: it needs subgroups of {:?}, the adapter has {:?}", kernel.name(), kernel.subgroup(), gpu.subgroup);
+            println!(
+                "{:32} left out: it needs subgroups of {:?}, the adapter has {:?}",
+                kernel.name(),
+                kernel.subgroup(),
+                gpu.subgroup
+            );
             continue;
         }
         let report = doctor::examine(&gpu, &mut pipelines, kernel).unwrap_or_else(|e| panic!("{}: {e}", kernel.name()));

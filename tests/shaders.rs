@@ -27,7 +27,8 @@ fn each_variant(mut f: impl FnMut(&dyn AnyKernel, &str, &naga::Module, &naga::va
         for consts in variants(kernel) {
             let name = format!("{} {consts:?}", kernel.name());
             let text = expand(&kernel.source(), &consts);
-            let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&text)));
+            let module =
+                naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&text)));
             let mut validator = naga::valid::Validator::new(Default::default(), capabilities(kernel));
             let info = validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&text)));
             f(kernel, &name, &module, &info);
@@ -42,9 +43,11 @@ fn validates_and_translates_to_spirv_msl_and_hlsl() {
     each_variant(|kernel, name, module, info| {
         let entry = kernel.name().to_string();
         let options = naga::back::spv::PipelineOptions { entry_point: entry, shader_stage: naga::ShaderStage::Compute };
-        naga::back::spv::write_vec(module, info, &Default::default(), Some(&options)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        naga::back::spv::write_vec(module, info, &Default::default(), Some(&options))
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         let options = naga::back::msl::Options { fake_missing_bindings: true, ..Default::default() };
-        naga::back::msl::write_string(module, info, &options, &Default::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        naga::back::msl::write_string(module, info, &options, &Default::default())
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         let mut text = String::new();
         let (options, pipeline) = (Default::default(), Default::default());
         let mut writer = naga::back::hlsl::Writer::new(&mut text, &options, &pipeline);
@@ -88,7 +91,9 @@ fn rust_declares_what_the_shader_declares() {
             assert_eq!(v.name.as_deref(), Some(want.name), "{name}: binding {}", at.binding);
             let writable = matches!(v.space, AddressSpace::Storage { access } if access.contains(StorageAccess::STORE));
             assert_eq!(writable, want.access != Access::Read, "{name}: access of {}", want.name);
-            let TypeInner::Array { base, .. } = module.types[v.ty].inner else { panic!("{name}: {} is no array", want.name) };
+            let TypeInner::Array { base, .. } = module.types[v.ty].inner else {
+                panic!("{name}: {} is no array", want.name)
+            };
             let scalar = match module.types[base].inner {
                 TypeInner::Scalar(s) | TypeInner::Vector { scalar: s, .. } => s,
                 ref other => panic!("{name}: {} holds {other:?}", want.name),

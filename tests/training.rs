@@ -117,7 +117,7 @@ fn started(place: &Place, args: &str, line: &str) -> Child {
 fn ctrl_c_and_kill_lose_nothing() {
     let place = Place::new();
     // Long enough that the signal arrives before the end on any GPU.
-    let long = with(TRAIN, "--epochs 8");
+    let long = with(TRAIN, "--epochs 5");
     place.run(&long).ok();
 
     let child = started(&place, &with(&long, "--out stopped"), "epoch 1/");

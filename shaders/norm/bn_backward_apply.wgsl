@@ -1,4 +1,4 @@
-// dx = gamma/√(var + eps) · (dy − Σdy/m − x̂ · Σ(dy·x̂)/m) with m = pixels and x̂ = (x − mean)/√(var + eps). One invocation a vec4.
+// dx = gamma/√(var + eps) · (dy − Σdy/m − x̂ · Σ(dy·x̂)/m) with m = pixels and x̂ = (x − mean)/√(var + eps). One invocation eight vec4.
 struct Params {
     pixels: u32,       // n · h · w
     c4: u32,           // channels / 4, rounded up
@@ -22,13 +22,20 @@ struct Params {
 @compute @workgroup_size(64)
 fn bn_backward_apply(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32) {
+    // Eight elements a whole number of pixels apart share a channel, and with it the division and the parameters.
+    let step = (p.pixels + 7u) / 8u * p.c4;
     let i = group_index(group, groups) * 64u + lane;
-    if (i >= p.pixels * p.c4) {
+    if (i >= step) {
         return;
     }
     let c = i % p.c4;
+    let mean = stats[c];
     let inv = stats[p.c4 + c];
-    let normal = (x[i] - stats[c]) * inv;
+    let scale = inv * params[p.weight + c];
     let m = f32(p.pixels);
-    dx[i] = inv * params[p.weight + c] * (dy[i] - sums[c] / m - normal * (sums[p.c4 + c] / m));
+    let mean_dy = sums[c] / m;
+    let mean_dot = sums[p.c4 + c] / m;
+    for (var at = i; at < p.pixels * p.c4; at += step) {
+        dx[at] = scale * (dy[at] - mean_dy - (x[at] - mean) * inv * mean_dot);
+    }
 }

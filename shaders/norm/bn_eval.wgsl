@@ -1,4 +1,4 @@
-// y = (x − running mean) · (gamma / √(running variance + eps)) + beta. One invocation a vec4.
+// y = (x − running mean) · (gamma / √(running variance + eps)) + beta. One invocation eight vec4.
 struct Params {
     pixels: u32,       // n · h · w
     c4: u32,           // channels / 4, rounded up
@@ -20,11 +20,17 @@ struct Params {
 @compute @workgroup_size(64)
 fn bn_eval(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32) {
+    // Eight elements a whole number of pixels apart share a channel, and with it the division and the parameters.
+    let step = (p.pixels + 7u) / 8u * p.c4;
     let i = group_index(group, groups) * 64u + lane;
-    if (i >= p.pixels * p.c4) {
+    if (i >= step) {
         return;
     }
     let c = i % p.c4;
+    let mean = state[p.running_mean + c];
     let scale = rsqrt(state[p.running_var + c] + p.eps) * params[p.weight + c];
-    y[i] = fma(x[i] - state[p.running_mean + c], scale, params[p.bias + c]);
+    let bias = params[p.bias + c];
+    for (var at = i; at < p.pixels * p.c4; at += step) {
+        y[at] = fma(x[at] - mean, scale, bias);
+    }
 }

@@ -1,4 +1,5 @@
-// y[n, i, j, c] = x[n, stride·i, stride·j, c − shift], zero for channels outside x: the option-A shortcut. One invocation an output.
+// y[n, i, j, c] = x[n, stride·i, stride·j, c − shift], zero for channels outside x: the option-A shortcut. One invocation
+// four channels of an output pixel.
 struct Params {
     n: u32,
     h: u32,        // input
@@ -18,17 +19,21 @@ struct Params {
 @compute @workgroup_size(64)
 fn pad_shortcut(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32) {
+    let c4 = p.cout / 4u;
     let i = group_index(group, groups) * 64u + lane;
-    if (i >= p.n * p.oh * p.ow * p.cout) {
+    if (i >= p.n * p.oh * p.ow * c4) {
         return;
     }
-    let c = i % p.cout - p.shift; // wraps to a huge number in front of x's channels
-    let ox = i / p.cout % p.ow;
-    let oy = i / (p.cout * p.ow) % p.oh;
-    let image = i / (p.cout * p.ow * p.oh);
-    var v = 0.0;
-    if (c < p.channels) {
-        v = x[((image * p.h + oy * p.stride) * p.w + ox * p.stride) * p.cin + c];
+    let ox = i / c4 % p.ow;
+    let oy = i / (c4 * p.ow) % p.oh;
+    let image = i / (c4 * p.ow * p.oh);
+    let source = ((image * p.h + oy * p.stride) * p.w + ox * p.stride) * p.cin;
+    for (var k = 0u; k < 4u; k++) {
+        let c = i % c4 * 4u + k - p.shift; // wraps to a huge number in front of x's channels
+        var v = 0.0;
+        if (c < p.channels) {
+            v = x[source + c];
+        }
+        y[4u * i + k] = v;
     }
-    y[i] = v;
 }

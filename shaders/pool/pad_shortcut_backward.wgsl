@@ -1,4 +1,5 @@
-// dx[n, y, x, c] = dy[n, y/stride, x/stride, c + shift] where both divide evenly, else 0. One invocation an input gradient.
+// dx[n, y, x, c] = dy[n, y/stride, x/stride, c + shift] where both divide evenly, else 0. One
+// invocation four channels of an input pixel.
 struct Params {
     n: u32,
     h: u32,        // input
@@ -18,17 +19,22 @@ struct Params {
 @compute @workgroup_size(64)
 fn pad_shortcut_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32) {
+    let c4 = p.cin / 4u;
     let i = group_index(group, groups) * 64u + lane;
-    if (i >= p.n * p.h * p.w * p.cin) {
+    if (i >= p.n * p.h * p.w * c4) {
         return;
     }
-    let c = i % p.cin;
-    let ix = i / p.cin % p.w;
-    let iy = i / (p.cin * p.w) % p.h;
-    let image = i / (p.cin * p.w * p.h);
-    var v = 0.0;
-    if (c < p.channels && ix % p.stride == 0u && iy % p.stride == 0u) {
-        v = dy[((image * p.oh + iy / p.stride) * p.ow + ix / p.stride) * p.cout + c + p.shift];
+    let ix = i / c4 % p.w;
+    let iy = i / (c4 * p.w) % p.h;
+    let image = i / (c4 * p.w * p.h);
+    let kept = ix % p.stride == 0u && iy % p.stride == 0u;
+    let source = ((image * p.oh + iy / p.stride) * p.ow + ix / p.stride) * p.cout + p.shift;
+    for (var k = 0u; k < 4u; k++) {
+        let c = i % c4 * 4u + k;
+        var v = 0.0;
+        if (kept && c < p.channels) {
+            v = dy[source + c];
+        }
+        dx[4u * i + k] = v;
     }
-    dx[i] = v;
 }

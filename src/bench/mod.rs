@@ -112,7 +112,13 @@ impl Subject {
             let cost = step.kernel.cost(&params);
             // Where a layer's parameters lie makes no difference to its time.
             if step.label.starts_with("layer") {
-                params = step.kernel.groups(&params).to_le_bytes().into_iter().chain((cost.flops as u64).to_le_bytes()).collect();
+                params = step
+                    .kernel
+                    .groups(&params)
+                    .to_le_bytes()
+                    .into_iter()
+                    .chain((cost.flops as u64).to_le_bytes())
+                    .collect();
             }
             let at = *index.entry((step.kernel.name(), params)).or_insert(parts.len());
             match parts.get_mut(at) {

@@ -82,7 +82,10 @@ fn kernels(args: &BenchArgs) -> Result<()> {
     parts.retain(|p| !bad.contains(&p.kernel));
     parts.sort_by(|a, b| (b.seconds * b.times as f64).total_cmp(&(a.seconds * a.times as f64)));
     let total: f64 = parts.iter().map(|p| p.seconds * p.times as f64).sum();
-    println!("{:30} {:20} {:>3} {:>9} {:>8} {:>8} {:>6}", "kernel", "first layer", "n", "ms each", "GFLOP/s", "GB/s", "share");
+    println!(
+        "{:30} {:20} {:>3} {:>9} {:>8} {:>8} {:>6}",
+        "kernel", "first layer", "n", "ms each", "GFLOP/s", "GB/s", "share"
+    );
     for p in &parts {
         let (gflops, gbs) = (p.cost.flops / p.seconds / 1e9, p.cost.bytes / p.seconds / 1e9);
         let (ms, share) = (1e3 * p.seconds, 100.0 * p.seconds * p.times as f64 / total);
@@ -96,7 +99,11 @@ fn step(args: &BenchArgs) -> Result<()> {
     let gpu = open(args)?;
     let started = std::time::Instant::now();
     let mut subject = Subject::new(gpu, config(args)?)?;
-    println!("compiled and first step: {:.2} s, {} kernel variants", started.elapsed().as_secs_f64(), subject.engine.exec.variants());
+    println!(
+        "compiled and first step: {:.2} s, {} kernel variants",
+        started.elapsed().as_secs_f64(),
+        subject.engine.exec.variants()
+    );
     subject.steps(2)?;
     let before = subject.allocated();
     let mut seconds = Vec::new();
@@ -106,7 +113,12 @@ fn step(args: &BenchArgs) -> Result<()> {
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
     let host = subject.host_seconds(20)?;
-    println!("step: median {median:.4} s, fastest {:.4}, slowest {:.4}; {:.1} images/s", seconds[0], seconds[seconds.len() - 1], f64::from(args.batch_size) / median);
+    println!(
+        "step: median {median:.4} s, fastest {:.4}, slowest {:.4}; {:.1} images/s",
+        seconds[0],
+        seconds[seconds.len() - 1],
+        f64::from(args.batch_size) / median
+    );
     println!("{} dispatches; host time to record and submit a step: {:.2} ms", subject.engine.dispatches(), 1e3 * host);
     println!("bytes allocated at step 3: {before}, at the end: {}", subject.allocated());
     Ok(())

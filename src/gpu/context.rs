@@ -68,9 +68,10 @@ pub fn open(choice: Option<&str>) -> Result<Gpu> {
     if found.is_empty() {
         return Err(Error::NoAdapter {
             what: "no Vulkan, Metal or DX12 adapter found".into(),
-            hint: "install your GPU's driver, or a software one: `apt-get install mesa-vulkan-drivers` (Debian, Ubuntu), \
+            hint:
+                "install your GPU's driver, or a software one: `apt-get install mesa-vulkan-drivers` (Debian, Ubuntu), \
                    `dnf install mesa-vulkan-drivers` (Fedora), `pacman -S vulkan-swrast` (Arch)"
-                .into(),
+                    .into(),
         });
     }
     let position = match choice {
@@ -111,7 +112,10 @@ fn find(found: &[AdapterEntry], choice: &str) -> Result<usize> {
     let by_name = || found.iter().position(|a| a.info.name.to_lowercase().contains(&wanted));
     by_index().or_else(by_name).ok_or_else(|| {
         let list = found.iter().map(|a| format!("{}: {}", a.index, a.info.name)).collect::<Vec<_>>().join("\n  ");
-        Error::NoAdapter { what: format!("no adapter matches `--adapter {choice}`"), hint: format!("there are:\n  {list}") }
+        Error::NoAdapter {
+            what: format!("no adapter matches `--adapter {choice}`"),
+            hint: format!("there are:\n  {list}"),
+        }
     })
 }
 

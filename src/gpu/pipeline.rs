@@ -69,16 +69,17 @@ fn compile(gpu: &Gpu, kernel: &dyn AnyKernel, consts: &[Const]) -> Result<Pipeli
         label: Some(name),
         source: wgpu::ShaderSource::Wgsl(text.into()),
     });
-    let entry = |binding: u32, ty: wgpu::BufferBindingType, dynamic: bool, size: Option<u64>| wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer {
-            ty,
-            has_dynamic_offset: dynamic,
-            min_binding_size: size.and_then(std::num::NonZero::new),
-        },
-        count: None,
-    };
+    let entry =
+        |binding: u32, ty: wgpu::BufferBindingType, dynamic: bool, size: Option<u64>| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty,
+                has_dynamic_offset: dynamic,
+                min_binding_size: size.and_then(std::num::NonZero::new),
+            },
+            count: None,
+        };
     let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true, Some(uniform_size(kernel)))];
     for (i, b) in kernel.bindings().iter().enumerate() {
         let read_only = b.access == Access::Read;
@@ -86,7 +87,8 @@ fn compile(gpu: &Gpu, kernel: &dyn AnyKernel, consts: &[Const]) -> Result<Pipeli
     }
     let desc = wgpu::BindGroupLayoutDescriptor { label: Some(name), entries: &entries };
     let layout = gpu.device.create_bind_group_layout(&desc);
-    let desc = wgpu::PipelineLayoutDescriptor { label: Some(name), bind_group_layouts: &[Some(&layout)], immediate_size: 0 };
+    let desc =
+        wgpu::PipelineLayoutDescriptor { label: Some(name), bind_group_layouts: &[Some(&layout)], immediate_size: 0 };
     let pipeline_layout = gpu.device.create_pipeline_layout(&desc);
     let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(name),
@@ -104,13 +106,22 @@ fn compile(gpu: &Gpu, kernel: &dyn AnyKernel, consts: &[Const]) -> Result<Pipeli
 
 impl Pipeline {
     /// Binds a uniform buffer's range size and whole storage buffers.
-    pub fn bind(&self, gpu: &Gpu, kernel: &dyn AnyKernel, uniform: &wgpu::Buffer, storage: &[&wgpu::Buffer]) -> wgpu::BindGroup {
-        let range = wgpu::BufferBinding { buffer: uniform, offset: 0, size: std::num::NonZero::new(uniform_size(kernel)) };
+    pub fn bind(
+        &self,
+        gpu: &Gpu,
+        kernel: &dyn AnyKernel,
+        uniform: &wgpu::Buffer,
+        storage: &[&wgpu::Buffer],
+    ) -> wgpu::BindGroup {
+        let range =
+            wgpu::BufferBinding { buffer: uniform, offset: 0, size: std::num::NonZero::new(uniform_size(kernel)) };
         let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(range) }];
-        entries.extend(storage.iter().enumerate().map(|(i, b)| wgpu::BindGroupEntry {
-            binding: i as u32 + 1,
-            resource: b.as_entire_binding(),
-        }));
+        entries.extend(
+            storage
+                .iter()
+                .enumerate()
+                .map(|(i, b)| wgpu::BindGroupEntry { binding: i as u32 + 1, resource: b.as_entire_binding() }),
+        );
         let desc = wgpu::BindGroupDescriptor { label: Some(kernel.name()), layout: &self.layout, entries: &entries };
         gpu.device.create_bind_group(&desc)
     }
@@ -130,13 +141,23 @@ impl Single {
     ///
     /// # Errors
     /// As [`Pipelines::get`].
-    pub fn new(gpu: &Gpu, pipelines: &mut Pipelines, kernel: &dyn AnyKernel, params: &[u8], contents: &[Vec<u32>]) -> Result<Self> {
+    pub fn new(
+        gpu: &Gpu,
+        pipelines: &mut Pipelines,
+        kernel: &dyn AnyKernel,
+        params: &[u8],
+        contents: &[Vec<u32>],
+    ) -> Result<Self> {
         let pipeline = pipelines.get(gpu, kernel, params)?;
         let mut bytes = params.to_vec();
         bytes.resize(uniform_size(kernel) as usize, 0);
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let desc =
-            wgpu::BufferDescriptor { label: Some("params"), size: bytes.len() as u64, usage, mapped_at_creation: false };
+        let desc = wgpu::BufferDescriptor {
+            label: Some("params"),
+            size: bytes.len() as u64,
+            usage,
+            mapped_at_creation: false,
+        };
         let uniform = gpu.device.create_buffer(&desc);
         gpu.queue.write_buffer(&uniform, 0, &bytes);
         let names = kernel.bindings().iter().map(|b| b.name);

@@ -52,7 +52,9 @@ fn repeat(lines: &[String], known: &[(String, u32)], path: &str, out: &mut Strin
         let end = closing(&lines[i + 1..]).unwrap_or_else(|| panic!("{path}: `{head}` does not close")) + i + 1;
         let (unsigned, plain) = (format!("${var}u"), format!("${var}"));
         for k in 0..count {
-            let body = lines[i + 1..end].iter().map(|l| l.replace(&unsigned, &format!("{k}u")).replace(&plain, &k.to_string()));
+            let body = lines[i + 1..end]
+                .iter()
+                .map(|l| l.replace(&unsigned, &format!("{k}u")).replace(&plain, &k.to_string()));
             repeat(&body.collect::<Vec<_>>(), known, path, out);
         }
         i = end + 1;

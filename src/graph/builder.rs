@@ -221,7 +221,8 @@ impl Graph {
         match cout.checked_sub(s.c) {
             Some(d) if d % 2 == 0 => (),
             _ => {
-                let what = format!("a `pad` shortcut from {} to {cout} channels cannot centre them; use --shortcut conv", s.c);
+                let what =
+                    format!("a `pad` shortcut from {} to {cout} channels cannot centre them; use --shortcut conv", s.c);
                 return Err(Error::shape(name, what));
             }
         }

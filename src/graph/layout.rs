@@ -161,7 +161,9 @@ impl Layout {
             layout.places.push(Place { group, stride: stride(&layer.kind), ..Default::default() });
         }
         for latents in [false, true] {
-            for (layer, place) in graph.layers.iter().zip(&mut layout.places).filter(|(l, _)| is_latent(&l.kind) == latents) {
+            for (layer, place) in
+                graph.layers.iter().zip(&mut layout.places).filter(|(l, _)| is_latent(&l.kind) == latents)
+            {
                 let group = &mut layout.groups[place.group];
                 place.params = group.params;
                 place.weight = group.weights;

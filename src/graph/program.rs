@@ -52,7 +52,11 @@ pub struct Call {
 
 impl Call {
     /// A call whose parameters depend on the step.
-    pub fn new<K: Kernel>(kernel: &'static K, args: &[Ref], params: impl Fn(&Vars) -> K::Params + Send + Sync + 'static) -> Self {
+    pub fn new<K: Kernel>(
+        kernel: &'static K,
+        args: &[Ref],
+        params: impl Fn(&Vars) -> K::Params + Send + Sync + 'static,
+    ) -> Self {
         let params = Box::new(move |v: &Vars| bytemuck::bytes_of(&params(v)).to_vec());
         Self { kernel, args: args.to_vec(), params, label: String::new() }
     }

@@ -67,8 +67,8 @@ crate::kernel! {
                 let (col, row, image) = (i % p.w, i / p.w % p.h, i / (p.w * p.h));
                 let word = |stream| random_word(p.seed, p.epoch, batch[(p.max_n + image) as usize], stream);
                 let mirror = p.flip == 1 && word(2) >> 31 == 1;
-                let ix = (if mirror { p.w - 1 - col } else { col } + ((word(1) >> 16) * span >> 16)).checked_sub(p.pad);
-                let iy = (row + ((word(0) >> 16) * span >> 16)).checked_sub(p.pad);
+                let ix = (if mirror { p.w - 1 - col } else { col } + (((word(1) >> 16) * span) >> 16)).checked_sub(p.pad);
+                let iy = (row + (((word(0) >> 16) * span) >> 16)).checked_sub(p.pad);
                 for c in 0..4usize {
                     let byte = match (iy, ix) {
                         (Some(y), Some(x)) if y < p.h && x < p.w && c < p.c as usize => {
@@ -87,7 +87,8 @@ crate::kernel! {
 
 fn cases() -> Vec<Case<AugmentParams>> {
     let (scale, bias) = ([0.0159, 0.0161, 0.0150, 0.0], [-1.99, -1.98, -1.71, 0.0]);
-    let base = AugmentParams { scale, bias, n: 3, h: 32, w: 32, c: 3, max_n: 5, seed: 7, epoch: 2, ..Default::default() };
+    let base =
+        AugmentParams { scale, bias, n: 3, h: 32, w: 32, c: 3, max_n: 5, seed: 7, epoch: 2, ..Default::default() };
     [
         ("as they are", base),
         ("crop", AugmentParams { pad: 4, ..base }),

@@ -77,7 +77,8 @@ pub const UNTOUCHED: u32 = 0x7fc0_5a5a;
 
 /// A case's initial buffers as words, one a binding.
 pub fn fill_case(kernel: &dyn AnyKernel, case: &AnyCase) -> Vec<Vec<u32>> {
-    let seed = case.name.bytes().chain(kernel.name().bytes()).fold(7u64, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
+    let seed =
+        case.name.bytes().chain(kernel.name().bytes()).fold(7u64, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let lens = kernel.lens(&case.params);
     assert_eq!(lens.len(), case.fills.len(), "{}: one fill a binding", kernel.name());

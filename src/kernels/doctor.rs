@@ -24,7 +24,12 @@ pub struct Report {
 ///
 /// # Errors
 /// Where the adapter refuses the kernel or is lost.
-pub fn run_case(gpu: &Gpu, pipelines: &mut Pipelines, kernel: &dyn AnyKernel, case: &AnyCase) -> Result<(Vec<Mismatch>, f64)> {
+pub fn run_case(
+    gpu: &Gpu,
+    pipelines: &mut Pipelines,
+    kernel: &dyn AnyKernel,
+    case: &AnyCase,
+) -> Result<(Vec<Mismatch>, f64)> {
     let before = fill_case(kernel, case);
     let guarded: Vec<Vec<u32>> = before.iter().map(|b| b.iter().chain(&GUARD).copied().collect()).collect();
     let single = Single::new(gpu, pipelines, kernel, &case.params, &guarded)?;

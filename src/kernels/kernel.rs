@@ -256,7 +256,11 @@ impl<K: Kernel> AnyKernel for K {
         Kernel::tolerance(self, &typed(params))
     }
     fn cases(&self) -> Vec<AnyCase> {
-        let erase = |c: Case<K::Params>| AnyCase { name: c.name, params: bytemuck::bytes_of(&c.params).to_vec(), fills: c.fills };
+        let erase = |c: Case<K::Params>| AnyCase {
+            name: c.name,
+            params: bytemuck::bytes_of(&c.params).to_vec(),
+            fills: c.fills,
+        };
         Kernel::cases(self).into_iter().map(erase).collect()
     }
     fn cost(&self, params: &[u8]) -> Cost {

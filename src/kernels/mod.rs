@@ -28,8 +28,8 @@ mod twin;
 
 pub use check::{Case, Fill, Tolerance};
 pub use kernel::{
-    Access, AnyCase, AnyKernel, Binding, Const, Cost, Elem, Field, GROUP, Kernel, Params, Source, WgslType, groups_for, read,
-    read_u32, update, write, write_u32,
+    Access, AnyCase, AnyKernel, Binding, Const, Cost, Elem, Field, GROUP, Kernel, Params, Source, WgslType, groups_for,
+    read, read_u32, update, write, write_u32,
 };
 pub use twin::{Arg, Args, Data, Out, Output};
 

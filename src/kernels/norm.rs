@@ -35,7 +35,15 @@ impl BatchNormParams {
     /// A batch norm of `pixels` values in each of `channels`, PyTorch's eps and momentum, slabs at 0.
     pub fn new(pixels: u32, channels: u32) -> Self {
         let tiles = pixels.div_ceil(Self::TILE);
-        Self { pixels, c4: channels.div_ceil(4), tile: Self::TILE, tiles, eps: 1e-5, momentum: 0.1, ..Default::default() }
+        Self {
+            pixels,
+            c4: channels.div_ceil(4),
+            tile: Self::TILE,
+            tiles,
+            eps: 1e-5,
+            momentum: 0.1,
+            ..Default::default()
+        }
     }
     /// Words of the activation.
     fn words(&self) -> u32 {
@@ -147,7 +155,13 @@ crate::kernel! {
 }
 
 /// Normalizes with per-channel (mean, 1/√(var + eps)) pairs; shared by both forward twins.
-fn normalize(p: &BatchNormParams, x: &[f64], params: &[f64], y: &mut super::Out, moments: impl Fn(usize) -> (f64, f64)) {
+fn normalize(
+    p: &BatchNormParams,
+    x: &[f64],
+    params: &[f64],
+    y: &mut super::Out,
+    moments: impl Fn(usize) -> (f64, f64),
+) {
     let c = 4 * p.c4 as usize;
     for i in 0..p.words() as usize {
         let k = i % c;
@@ -163,7 +177,7 @@ crate::kernel! {
         source: crate::wgsl!("norm/bn_apply"; "grid"),
         bindings: [read("x"), read("stats"), read("params"), write("y")],
         consts: [],
-        groups: groups_for(u64::from(p.words() / 4)),
+        groups: groups_for(u64::from(p.pixels.div_ceil(8) * p.c4)),
         lens: [p.words(), 8 * p.c4, p.slab(), p.words()],
         tolerance: Tolerance::Budget { c: 4.0, terms: 0 },
         cost: (4 * p.words(), 2 * p.words()),
@@ -181,7 +195,7 @@ crate::kernel! {
         source: crate::wgsl!("norm/bn_eval"; "grid", "num"),
         bindings: [read("x"), read("state"), read("params"), write("y")],
         consts: [],
-        groups: groups_for(u64::from(p.words() / 4)),
+        groups: groups_for(u64::from(p.pixels.div_ceil(8) * p.c4)),
         lens: [p.words(), p.state(), p.slab(), p.words()],
         tolerance: Tolerance::Budget { c: 6.0, terms: 0 }, // 2 ulps of rsqrt, one each for difference, product and sum
         cost: (8 * p.words(), 2 * p.words()),
@@ -258,7 +272,7 @@ crate::kernel! {
         source: crate::wgsl!("norm/bn_backward_apply"; "grid"),
         bindings: [read("x"), read("dy"), read("stats"), read("sums"), read("params"), write("dx")],
         consts: [],
-        groups: groups_for(u64::from(p.words() / 4)),
+        groups: groups_for(u64::from(p.pixels.div_ceil(8) * p.c4)),
         lens: [p.words(), p.words(), 8 * p.c4, 8 * p.c4, p.slab(), p.words()],
         tolerance: Tolerance::Budget { c: 8.0, terms: 0 }, // eight roundings on the longest path
         cost: (9 * p.words(), 3 * p.words()),

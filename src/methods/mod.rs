@@ -128,7 +128,9 @@ impl MethodSpec {
         };
         match (method.bits(), bits) {
             ([], None | Some(0)) => Ok(Self { method, bits: 0 }),
-            ([], Some(b)) => Err(Error::usage(format!("{name} has no bit width, but --bits is {b}"), "leave --bits out")),
+            ([], Some(b)) => {
+                Err(Error::usage(format!("{name} has no bit width, but --bits is {b}"), "leave --bits out"))
+            }
             (all, None) => Ok(Self { method, bits: if all.contains(&3) { 3 } else { all[0] } }),
             (all, Some(bits)) if all.contains(&bits) => Ok(Self { method, bits }),
             (all, Some(bits)) => {

@@ -31,7 +31,8 @@ impl Method for S3 {
         true
     }
     fn init(&self, bits: u32, shape: WeightShape, how: LatentInit, rng: &mut ChaCha8Rng) -> Vec<Vec<f32>> {
-        let mut latents: Vec<_> = self.latents(bits).iter().map(|_| normal(shape.count(), shape.init_std(), rng)).collect();
+        let mut latents: Vec<_> =
+            self.latents(bits).iter().map(|_| normal(shape.count(), shape.init_std(), rng)).collect();
         if how == LatentInit::Dense {
             latents[1].iter_mut().for_each(|v| *v = v.abs());
             latents[2..].iter_mut().flatten().for_each(|v| *v = -v.abs());

@@ -51,7 +51,8 @@ impl Values {
         for tensor in &layout.tensors {
             let foreign = foreign_name(graph, tensor.layer, tensor.index);
             // The authors' names clash with ours (`weight` is their sign latent), so a layer is read by one scheme or the other.
-            let name = [Some(tensor.name.clone()), foreign].into_iter().flatten().find(|n| file.tensors.contains_key(n));
+            let name =
+                [Some(tensor.name.clone()), foreign].into_iter().flatten().find(|n| file.tensors.contains_key(n));
             let Some(name) = name else {
                 wrong.push(format!("missing {}", tensor.name));
                 continue;
@@ -84,7 +85,9 @@ impl Values {
     /// Where a tensor of the layout is missing; [`Values::from_file`] and [`Values::init`] give all.
     pub fn slab(&self, layout: &Layout, role: crate::graph::Role, group: usize, words: usize) -> Vec<u32> {
         let mut slab = vec![0u32; words];
-        for t in layout.tensors.iter().filter(|t| t.role == role && (t.group == group || role == crate::graph::Role::State)) {
+        for t in
+            layout.tensors.iter().filter(|t| t.role == role && (t.group == group || role == crate::graph::Role::State))
+        {
             for (word, v) in t.words().zip(&self.0[&t.name].data) {
                 slab[word] = v.to_bits();
             }
@@ -94,7 +97,9 @@ impl Values {
 
     /// Takes a role's tensors of a group out of a slab's words; names get `prefix`.
     pub fn take(&mut self, layout: &Layout, role: crate::graph::Role, group: usize, slab: &[u32], prefix: &str) {
-        for t in layout.tensors.iter().filter(|t| t.role == role && (t.group == group || role == crate::graph::Role::State)) {
+        for t in
+            layout.tensors.iter().filter(|t| t.role == role && (t.group == group || role == crate::graph::Role::State))
+        {
             let data = t.words().map(|w| f32::from_bits(slab[w])).collect();
             self.0.insert(format!("{prefix}{}", t.name), Tensor { shape: t.shape.clone(), data });
         }

@@ -227,7 +227,14 @@ impl Engine {
         self.in_flight.clear();
         let figure = |w: &[u32]| {
             let v = |i: usize| f64::from(f32::from_bits(w[i]));
-            Figures { loss: v(0), regularizer: v(1), correct: v(2) as u64, top5: v(3) as u64, count: v(4) as u64, steps: 1 }
+            Figures {
+                loss: v(0),
+                regularizer: v(1),
+                correct: v(2) as u64,
+                top5: v(3) as u64,
+                count: v(4) as u64,
+                steps: 1,
+            }
         };
         Ok(slots.map(figure).collect())
     }
@@ -244,7 +251,11 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Gpu::wait`], or what `each` returns.
-    pub fn evaluate_with(&mut self, records: &Records, mut each: impl FnMut(&Self, usize) -> Result<()>) -> Result<Figures> {
+    pub fn evaluate_with(
+        &mut self,
+        records: &Records,
+        mut each: impl FnMut(&Self, usize) -> Result<()>,
+    ) -> Result<Figures> {
         debug_assert_eq!(self.pending, 0, "unread figures");
         self.submit(COMPOSE, &Vars::default())?;
         let mut total = Figures::default();

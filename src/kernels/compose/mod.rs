@@ -55,7 +55,18 @@ pub fn table(segments: &[Segment]) -> (Vec<u32>, u32) {
         let first = words.len() as u32;
         words.extend(std::iter::repeat_n(s as u32, layer.groups() as usize));
         let (cin, cout) = (layer.cin.next_multiple_of(4), layer.cout.next_multiple_of(4));
-        tail.extend([layer.base, layer.stride, layer.count(), layer.cin, layer.cout, cin, cout, layer.w, first, layer.taps]);
+        tail.extend([
+            layer.base,
+            layer.stride,
+            layer.count(),
+            layer.cin,
+            layer.cout,
+            cin,
+            cout,
+            layer.w,
+            first,
+            layer.taps,
+        ]);
     }
     let groups = words.len() as u32;
     words.extend(tail);

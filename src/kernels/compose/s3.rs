@@ -151,4 +151,3 @@ crate::kernel! {
         }
     }
 }
-

@@ -159,7 +159,9 @@ impl Kernel for Rung {
 pub fn rungs(family: Family) -> &'static [&'static Rung] {
     match family {
         Family::Forward => const { &[&rungs::FORWARD_SUBGROUP, &rungs::FORWARD_DIRECT, &rungs::FORWARD_NAIVE] },
-        Family::BackwardInput => const { &[&rungs::BACKWARD_INPUT_SUBGROUP, &rungs::BACKWARD_INPUT_DIRECT, &rungs::BACKWARD_INPUT_NAIVE] },
+        Family::BackwardInput => {
+            const { &[&rungs::BACKWARD_INPUT_SUBGROUP, &rungs::BACKWARD_INPUT_DIRECT, &rungs::BACKWARD_INPUT_NAIVE] }
+        }
         Family::BackwardWeight => const { &[&rungs::BACKWARD_WEIGHT_DIRECT, &rungs::BACKWARD_WEIGHT_NAIVE] },
     }
 }
@@ -169,7 +171,12 @@ pub fn rungs(family: Family) -> &'static [&'static Rung] {
 ///
 /// # Errors
 /// [`Error::Usage`] where a forced name belongs to no rung at all.
-pub fn pick(family: Family, p: &ConvParams, subgroup: Option<u32>, forced: &[String]) -> Result<&'static dyn AnyKernel> {
+pub fn pick(
+    family: Family,
+    p: &ConvParams,
+    subgroup: Option<u32>,
+    forced: &[String],
+) -> Result<&'static dyn AnyKernel> {
     use Family::{BackwardInput, BackwardWeight, Forward};
     let all = || [Forward, BackwardInput, BackwardWeight].into_iter().flat_map(rungs).map(|r| r.name());
     if let Some(name) = forced.iter().find(|f| !all().any(|n| n == f.as_str())) {
