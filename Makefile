@@ -3,8 +3,8 @@
 S3GPU := cargo run --release --quiet --
 
 # About two minutes on two CPU cores. S3 needs a large learning rate for its latent weights in so short a run.
-DEMO_FLAGS := --dataset shapes --model resnet8 --method s3 --bits 3 --latent-lr 10 \
-	--epochs 10 --batch-size 128 --lr 0.1 --seed 1
+DEMO_FLAGS := --dataset shapes --model resnet8 --method s3 --bits 3 --latent-lr 30 \
+	--epochs 3 --batch-size 128 --lr 0.1 --seed 1 --log-every 10
 
 # Integration tests that use an adapter: they run once on the default one and once on SwiftShader.
 GPU_TESTS := kernels lockstep golden training

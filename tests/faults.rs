@@ -12,7 +12,8 @@ use s3gpu::files::tensors;
 use s3gpu::gpu::{self, Gpu};
 use s3gpu::train::Config;
 use s3gpu::train::metrics::{EvalRecord, TrainRecord};
-use s3gpu::train::run::{Observer, Outcome, Run, Setup};
+use s3gpu::train::run::{Observer, Outcome, Run};
+use s3gpu::train::setup::Setup;
 
 const TRAIN: &str = "train --dataset cifar10 --data-dir data --model resnet8 --epochs 1 --batch-size 4 --out run";
 

@@ -17,7 +17,7 @@ use s3gpu::kernels::compose::{Segment, table};
 use s3gpu::model::{Shortcut, Values};
 use s3gpu::train::Config;
 use s3gpu::train::engine::Engine;
-use s3gpu::train::run::Setup;
+use s3gpu::train::setup::Setup;
 
 /// The repository's own files, and the folder that `S3GPU_GOLDEN` names.
 fn roots() -> Vec<PathBuf> {

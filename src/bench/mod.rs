@@ -14,7 +14,7 @@ use crate::gpu::{Gpu, Pipelines};
 use crate::graph::Vars;
 use crate::kernels::{Cost, doctor, registry};
 use crate::model::Values;
-use crate::train::{Config, Engine, run::Setup};
+use crate::train::{Config, Engine, setup::Setup};
 
 pub use report::main;
 

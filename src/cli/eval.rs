@@ -12,7 +12,8 @@ use crate::model::Values;
 use crate::train::Engine;
 use crate::train::checkpoint::{self, Identity};
 use crate::train::metrics::Record;
-use crate::train::run::{build_graph, eval_record};
+use crate::train::run::eval_record;
+use crate::train::setup::build_graph;
 
 #[derive(Args)]
 pub(super) struct EvalArgs {

@@ -17,6 +17,7 @@ mod devices;
 mod doctor;
 mod eval;
 mod train;
+mod view;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,15 +1,13 @@
 //! `s3gpu train`.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Args};
-use indicatif::{ProgressBar, ProgressStyle};
 
+use super::view::View;
 use crate::data::{self, Dataset, Manifest, Splits};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -19,8 +17,8 @@ use crate::methods::{LatentInit, MethodSpec};
 use crate::model::Shortcut;
 use crate::train::checkpoint::{self, Identity};
 use crate::train::folder::{self, LAST};
-use crate::train::metrics::{EvalRecord, TrainRecord};
-use crate::train::run::{Observer, Outcome, Run, Setup};
+use crate::train::run::{Outcome, Run};
+use crate::train::setup::Setup;
 use crate::train::{Config, Schedule};
 
 #[derive(Args)]
@@ -304,7 +302,7 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Pa
         );
     };
     ctrlc::set_handler(handler).map_err(|e| Error::usage(format!("Ctrl-C cannot be caught: {e}"), ""))?;
-    let mut view = View::new(out, setup.config.epochs);
+    let mut view = View::new(setup.config.epochs);
     let outcome = run.train(steps, &stop, &mut view);
     view.finish();
     let on = format!("s3gpu train --resume {}", out.display());
@@ -324,67 +322,9 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Pa
     })
 }
 
-/// A progress bar on a terminal, plain lines elsewhere.
-struct View {
-    bar: Option<ProgressBar>,
-    epochs: u64,
-    last_line: Instant,
-}
-
-/// Without a terminal, a line between evaluations at most this often.
-const LINE_EVERY: Duration = Duration::from_secs(30);
-
-impl View {
-    fn new(_: &Path, epochs: u64) -> Self {
-        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} steps, {eta} left  {msg}");
-        let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(0));
-        let bar = bar.map(|b| style.map_or(b.clone(), |s| b.with_style(s)));
-        Self { bar, epochs, last_line: Instant::now() }
-    }
-    fn finish(&self) {
-        self.bar.iter().for_each(ProgressBar::finish_and_clear);
-    }
-    fn line(&self, text: &str) {
-        let said = match &self.bar {
-            Some(bar) => bar.suspend(|| say!("{text}")),
-            None => say!("{text}"),
-        };
-        // Training goes on whether its lines can be written or not.
-        said.unwrap_or_default();
-    }
-}
-
-fn summary(r: &TrainRecord) -> String {
-    let share = 100.0 * r.correct as f64 / r.count.max(1) as f64;
-    format!("loss {:.4}, {share:.1} % right, lr {:.4}, {:.0} images/s", r.loss, r.lr, r.images_per_s)
-}
-
-impl Observer for View {
-    fn step(&mut self, done: u64, total: u64, latest: Option<&TrainRecord>) {
-        if let Some(bar) = &self.bar {
-            if bar.length() != Some(total) {
-                bar.set_length(total);
-                bar.reset_eta();
-            }
-            bar.set_position(done);
-            bar.set_message(latest.map(summary).unwrap_or_default());
-        } else if let (Some(r), true) = (latest, self.last_line.elapsed() > LINE_EVERY) {
-            self.last_line = Instant::now();
-            self.line(&format!("step {done}/{total}: {}", summary(r)));
-        }
-    }
-    fn eval(&mut self, r: &EvalRecord, train: Option<&TrainRecord>, seconds: f64) {
-        self.last_line = Instant::now();
-        let train = train.map(|t| format!("train loss {:.4}, ", t.loss)).unwrap_or_default();
-        let top = format!("test loss {:.4}, top-1 {:.2} %, top-5 {:.2} %", r.loss, r.top1, r.top5);
-        self.line(&format!("epoch {}/{}: {train}{top}  ({seconds:.0} s)", r.epoch + 1, self.epochs));
-    }
-}
-
 fn dry_run(setup: &Setup, gpu: Gpu) -> Result<ExitCode> {
-    let max_words = gpu.limits.max_storage_buffer_binding_size.min(gpu.limits.max_buffer_size) / 4;
     let mut options = setup.options(RungChoice { forced: setup.config.rungs.clone(), ..Default::default() });
-    (options.max_words, options.subgroup) = (max_words, gpu.subgroup);
+    (options.max_words, options.subgroup) = (gpu.max_words(), gpu.subgroup);
     let lowered = lower(&setup.graph, &options)?;
     let plan = Plan::new(lowered.buffers, vec![lowered.train, lowered.compose, lowered.eval]);
     let vars = Vars { n: options.batch, ..Vars::default() };

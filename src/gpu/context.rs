@@ -125,6 +125,11 @@ impl Gpu {
         kernel.subgroup().is_none() || kernel.subgroup() == self.subgroup
     }
 
+    /// Words of the largest binding, at most what 32-bit counters of words in a slab with room to spare can address.
+    pub fn max_words(&self) -> u64 {
+        (self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size) / 4).min(1 << 30)
+    }
+
     /// Whether the adapter is the CPU in disguise.
     pub fn is_software(&self) -> bool {
         self.info.device_type == wgpu::DeviceType::Cpu

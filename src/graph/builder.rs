@@ -132,6 +132,9 @@ pub struct Layer {
     pub kind: LayerKind,
 }
 
+/// Weights in one layer: the shaders count words in 32 bits, and a weight may have ten latents.
+const MAX_WEIGHTS: u64 = 1 << 28;
+
 /// A network.
 #[derive(Clone, Debug)]
 pub struct Graph {
@@ -178,6 +181,10 @@ impl Graph {
     pub fn conv(&mut self, name: &str, x: NodeId, cout: u32, conv: [u32; 3], method: MethodSpec) -> Result<NodeId> {
         let (s, [k, stride, pad]) = (self.shape(x), conv);
         let shape = Shape { h: window(name, "height", s.h, conv)?, w: window(name, "width", s.w, conv)?, c: cout };
+        let weights = u64::from(cout) * u64::from(s.c) * u64::from(k * k);
+        if weights > MAX_WEIGHTS {
+            return Err(Error::shape(name, format!("{weights} weights are more than a layer may have, {MAX_WEIGHTS}")));
+        }
         let kind = LayerKind::Conv { shape: WeightShape { cout, cin: s.c, k }, method };
         let layer = self.layer(name, kind)?;
         Ok(self.push(name, Op::Conv { stride, pad, layer }, vec![x], shape))

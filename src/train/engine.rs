@@ -74,8 +74,7 @@ impl Engine {
     /// # Errors
     /// [`crate::Error::Usage`] for an unknown rung, [`crate::Error::AdapterTooSmall`], [`crate::Error::Gpu`].
     pub fn new(gpu: Gpu, graph: &Graph, options: &Options) -> Result<Self> {
-        let max_words = gpu.limits.max_storage_buffer_binding_size.min(gpu.limits.max_buffer_size) / 4;
-        let lowered = lower(graph, &Options { max_words, subgroup: gpu.subgroup, ..options.clone() })?;
+        let lowered = lower(graph, &Options { max_words: gpu.max_words(), subgroup: gpu.subgroup, ..options.clone() })?;
         let plan = Plan::new(lowered.buffers, vec![lowered.train, lowered.compose, lowered.eval]);
         let crate::graph::Ref::Tensor(logits) = lowered.eval_logits else { unreachable!("logits are a tensor") };
         let eval_logits = plan.tensors[EVAL][logits];

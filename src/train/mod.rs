@@ -7,6 +7,7 @@ pub mod engine;
 pub mod folder;
 pub mod metrics;
 pub mod run;
+pub mod setup;
 
 pub use config::{Config, Schedule};
 pub use engine::{Engine, Figures};

@@ -5,108 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::checkpoint::{self, Identity, Progress};
-use super::config::Config;
+use super::checkpoint::{self, Progress};
 use super::engine::{Engine, Figures};
 use super::folder::{self, BEST, CURVES, LAST, METRICS};
 use super::metrics::{EvalRecord, MetricsLog, Record, TrainRecord};
+use super::setup::Setup;
 use super::{curves, metrics};
+use crate::data::Records;
 use crate::data::sampler::epoch_order;
-use crate::data::{Manifest, Records};
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
 use crate::gpu::Gpu;
-use crate::graph::lower::{Options, RungChoice};
-use crate::graph::{Graph, Shape};
-use crate::model::resnet::ModelOptions;
-use crate::model::{Arch, Values};
-
-/// The shape of a data set's images.
-pub fn input_shape(manifest: &Manifest) -> Shape {
-    Shape { h: manifest.height as u32, w: manifest.width as u32, c: manifest.channels as u32 }
-}
-
-/// The graph of a weight file or configuration on a data set's images.
-///
-/// # Errors
-/// As [`Arch::build`].
-pub fn build_graph(identity: &Identity, manifest: &Manifest, classes: u32) -> Result<Graph> {
-    let Identity { method, shortcut, width, .. } = *identity;
-    let options = ModelOptions { input: input_shape(manifest), classes, method, shortcut, width };
-    Arch::find(&identity.model)?.build(&options)
-}
-
-/// What a run is before it has touched a device or a folder.
-pub struct Setup {
-    /// The resolved configuration.
-    pub config: Config,
-    /// The data set.
-    pub manifest: Manifest,
-    /// The network.
-    pub graph: Graph,
-    /// How it is named in files.
-    pub identity: Identity,
-}
-
-impl Setup {
-    /// Checks the configuration and builds the network.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] and [`Error::Shape`].
-    pub fn new(config: Config) -> Result<Self> {
-        config.check()?;
-        let manifest = Manifest::find(&config.dataset)?;
-        let arch = Arch::find(&config.model)?;
-        let identity = Identity {
-            model: config.model.clone(),
-            width: config.width,
-            shortcut: arch.shortcut(config.shortcut),
-            method: config.method()?,
-            mean: Some(config.mean.clone()),
-            std: Some(config.std.clone()),
-        };
-        let graph = build_graph(&identity, &manifest, manifest.classes.len() as u32)?;
-        Ok(Self { config, manifest, graph, identity })
-    }
-
-    /// What the programs depend on.
-    pub fn options(&self, rungs: RungChoice) -> Options {
-        let c = &self.config;
-        Options {
-            batch: c.batch_size,
-            mean: c.mean.clone(),
-            std: c.std.clone(),
-            pad: if c.augment { self.manifest.pad as u32 } else { 0 },
-            flip: c.augment && self.manifest.flip,
-            // The shader's counters are 32 bits wide.
-            seed: (c.seed ^ (c.seed >> 32)) as u32,
-            smoothing: c.label_smoothing,
-            momentum: c.momentum,
-            nesterov: c.nesterov,
-            decay: c.weight_decay,
-            latent_rate: c.latent_lr,
-            alpha: c.dense_reg,
-            rungs,
-            max_words: 0,
-            subgroup: None,
-        }
-    }
-
-    /// What a weight file says after `step` steps.
-    fn meta(&self, step: u64, per_epoch: u64) -> BTreeMap<String, String> {
-        let mut meta = self.identity.meta(&self.manifest.classes);
-        meta.insert("dataset".into(), self.manifest.name.clone());
-        meta.insert("step".into(), step.to_string());
-        meta.insert("epoch".into(), (step.saturating_sub(1) / per_epoch).to_string());
-        meta
-    }
-
-    /// Whether `step` steps end an epoch after which the network is evaluated.
-    fn evaluates(&self, step: u64, per_epoch: u64) -> bool {
-        let (epochs, c) = (step / per_epoch, &self.config);
-        step.is_multiple_of(per_epoch) && (epochs.is_multiple_of(c.eval_every) || epochs == c.epochs)
-    }
-}
+use crate::graph::lower::RungChoice;
+use crate::model::Values;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -402,7 +313,7 @@ impl<'a> Run<'a> {
         tensors::write(self.out.join(LAST), &file)
     }
 
-    fn meta(&self) -> BTreeMap<String, String> {
+    pub fn meta(&self) -> BTreeMap<String, String> {
         self.setup.meta(self.progress.step, self.per_epoch)
     }
 

@@ -1,0 +1,66 @@
+//! What `s3gpu train` shows while it runs.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::train::metrics::{EvalRecord, TrainRecord};
+use crate::train::run::Observer;
+
+/// A progress bar on a terminal, plain lines elsewhere.
+pub(super) struct View {
+    bar: Option<ProgressBar>,
+    epochs: u64,
+    last_line: Instant,
+}
+
+/// Without a terminal, a line between evaluations at most this often.
+const LINE_EVERY: Duration = Duration::from_secs(30);
+
+impl View {
+    pub(super) fn new(epochs: u64) -> Self {
+        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} steps, {eta} left  {msg}");
+        let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(0));
+        let bar = bar.map(|b| style.map_or(b.clone(), |s| b.with_style(s)));
+        Self { bar, epochs, last_line: Instant::now() }
+    }
+    pub(super) fn finish(&self) {
+        self.bar.iter().for_each(ProgressBar::finish_and_clear);
+    }
+    fn line(&self, text: &str) {
+        let said = match &self.bar {
+            Some(bar) => bar.suspend(|| say!("{text}")),
+            None => say!("{text}"),
+        };
+        // Training goes on whether its lines can be written or not.
+        said.unwrap_or_default();
+    }
+}
+
+fn summary(r: &TrainRecord) -> String {
+    let share = 100.0 * r.correct as f64 / r.count.max(1) as f64;
+    format!("loss {:.4}, {share:.1} % right, lr {:.4}, {:.0} images/s", r.loss, r.lr, r.images_per_s)
+}
+
+impl Observer for View {
+    fn step(&mut self, done: u64, total: u64, latest: Option<&TrainRecord>) {
+        if let Some(bar) = &self.bar {
+            if bar.length() != Some(total) {
+                bar.set_length(total);
+                bar.reset_eta();
+            }
+            bar.set_position(done);
+            bar.set_message(latest.map(summary).unwrap_or_default());
+        } else if let (Some(r), true) = (latest, self.last_line.elapsed() > LINE_EVERY) {
+            self.last_line = Instant::now();
+            self.line(&format!("step {done}/{total}: {}", summary(r)));
+        }
+    }
+    fn eval(&mut self, r: &EvalRecord, train: Option<&TrainRecord>, seconds: f64) {
+        self.last_line = Instant::now();
+        let train = train.map(|t| format!("train loss {:.4}, ", t.loss)).unwrap_or_default();
+        let top = format!("test loss {:.4}, top-1 {:.2} %, top-5 {:.2} %", r.loss, r.top1, r.top5);
+        self.line(&format!("epoch {}/{}: {train}{top}  ({seconds:.0} s)", r.epoch + 1, self.epochs));
+    }
+}
