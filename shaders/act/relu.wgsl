@@ -11,6 +11,6 @@ fn relu(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     @builtin(local_invocation_index) lane: u32) {
     let i = group_index(group, groups) * 64u + lane;
     if (i < p.len4) {
-        y[i] = max(x[i], vec4(0.0));
+        y[i] = select(x[i], vec4(0.0), x[i] <= vec4(0.0)); // unlike max, lets NaN through to the loss
     }
 }

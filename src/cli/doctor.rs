@@ -46,11 +46,12 @@ pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     say!("s3gpu {} on {}", env!("CARGO_PKG_VERSION"), describe(&gpu.info))?;
     say!("{:32} {:>5}  {:>6}  outcome", "kernel", "cases", "error")?;
     let mut pipelines = Pipelines::default();
-    let mut failed = 0;
+    let (mut failed, mut left_out) = (0, 0);
     for kernel in &kernels {
         if !gpu.can_run(*kernel) {
             let size = kernel.subgroup().unwrap_or_default();
-            println!("{:32} {:>5}  {:>6}  left out: it needs subgroups of {size}", kernel.name(), "", "");
+            left_out += 1;
+            say!("{:32} {:>5}  {:>6}  left out: it needs subgroups of {size}", kernel.name(), "", "")?;
             continue;
         }
         let report = match doctor::examine(&gpu, &mut pipelines, *kernel) {
@@ -73,7 +74,8 @@ pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode> {
         }
     }
     say!("error: the largest share of the allowed error that an element used; 0 % is exact")?;
-    say!("{} kernels right, {failed} wrong", kernels.len() - failed)?;
+    let note = if left_out == 0 { String::new() } else { format!(", {left_out} left out") };
+    say!("{} kernels right, {failed} wrong{note}", kernels.len() - failed - left_out)?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

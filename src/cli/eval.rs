@@ -63,6 +63,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
         rungs: RungChoice { forced: args.rung.clone(), ..Default::default() },
         ..Default::default()
     };
+    checkpoint::check_channels(&options.mean, &options.std, manifest.channels, &path)?;
     let mut engine = Engine::new(super::open_gpu(args.adapter.as_deref())?, &graph, &options)?;
     engine.load(&Values::from_file(&graph, &engine.layout, &file, &path)?);
     let started = std::time::Instant::now();

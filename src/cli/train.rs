@@ -168,15 +168,9 @@ fn config(args: &TrainArgs) -> Result<(Config, PathBuf)> {
     if let Some(path) = &args.init {
         // Weights go with the normalization that they were trained under.
         let file = checkpoint::read(path)?;
-        if file.meta.contains_key("model") && file.meta.contains_key("method") {
-            let identity = Identity::read(&file, path)?;
-            mean = identity.mean.unwrap_or(mean);
-            std = identity.std.unwrap_or(std);
-        }
-        if mean.len() != manifest.channels || std.len() != manifest.channels {
-            let what = format!("it normalizes {} channels, but {dataset} has {}", mean.len(), manifest.channels);
-            return Err(Error::checkpoint(path, what, "choose weights of a network for this data set"));
-        }
+        let [file_mean, file_std] = checkpoint::normalization(&file, path)?;
+        (mean, std) = (file_mean.unwrap_or(mean), file_std.unwrap_or(std));
+        checkpoint::check_channels(&mean, &std, manifest.channels, path)?;
     }
     let folder = format!("runs/{dataset}-{}-{}", args.model, spec.title().replace(' ', "-"));
     let config = Config {
@@ -267,6 +261,14 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
     let data = load(&setup, setup.config.data_dir.as_deref())?;
     let total = setup.config.epochs * Run::steps_per_epoch(&setup, records(&data)[0]);
     let (_, _, progress) = checkpoint::split(last.clone(), &path)?;
+    let found = records(&data).map(|d| d.len() as u64);
+    if found != progress.images {
+        let [(train, test), (had, had_test)] = [found, progress.images].map(|[a, b]| (a, b));
+        let what = format!(
+            "its run has {had} training and {had_test} test images, but the data set now has {train} and {test}"
+        );
+        return Err(Error::checkpoint(&path, what, "give the run's own --data-dir"));
+    }
     if progress.step >= args.steps.unwrap_or(total).min(total) {
         let done = if progress.step >= total { "this run is finished" } else { "this run has done that many steps" };
         say!("{}: {done} ({} of {total} steps); nothing to do", out.display(), progress.step)?;
@@ -274,6 +276,9 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
     }
     let gpu = super::open_gpu(args.adapter.as_deref())?;
     let mut run = Run::resume(&setup, gpu, records(&data), out, last)?;
+    if run.engine().rungs != progress.rungs {
+        note!("this adapter lacks some of the kernels that the run took before: it goes on, but not bit for bit");
+    }
     note!("resumed at step {} of {total}", progress.step);
     go(&setup, &data, &mut run, args.steps, out)
 }

@@ -132,7 +132,7 @@ pub struct Layer {
     pub kind: LayerKind,
 }
 
-/// Weights in one layer: the shaders count words in 32 bits, and a weight may have ten latents.
+/// Weights in one layer: the shaders count words in 32 bits, and a weight may have eight latents.
 const MAX_WEIGHTS: u64 = 1 << 28;
 
 /// A network.
@@ -183,7 +183,9 @@ impl Graph {
         let shape = Shape { h: window(name, "height", s.h, conv)?, w: window(name, "width", s.w, conv)?, c: cout };
         let weights = u64::from(cout) * u64::from(s.c) * u64::from(k * k);
         if weights > MAX_WEIGHTS {
-            return Err(Error::shape(name, format!("{weights} weights are more than a layer may have, {MAX_WEIGHTS}")));
+            let what =
+                format!("{weights} weights are more than a layer may have, {MAX_WEIGHTS}\n  choose a smaller --width");
+            return Err(Error::shape(name, what));
         }
         let kind = LayerKind::Conv { shape: WeightShape { cout, cin: s.c, k }, method };
         let layer = self.layer(name, kind)?;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::builder::{Graph, LayerId, LayerKind, Node, NodeId, Op};
-use super::layout::{Layout, method_of};
+use super::layout::Layout;
 use super::plan::BufferSpec;
 use super::program::{Call, Program, Ref, Vars};
 use crate::error::Result;
@@ -554,15 +554,4 @@ impl Lowering<'_> {
 /// Parameters of an elementwise pass over `len4` vec4 an image.
 fn elementwise(len4: u32) -> impl Fn(&Vars) -> ElementwiseParams {
     move |v: &Vars| ElementwiseParams { len4: v.n * len4 }
-}
-
-/// The methods of a graph's convolutions, each once.
-pub fn methods(graph: &Graph) -> Vec<MethodSpec> {
-    let mut all: Vec<MethodSpec> = Vec::new();
-    for m in graph.layers.iter().filter_map(|l| method_of(&l.kind)) {
-        if !all.contains(&m) {
-            all.push(m);
-        }
-    }
-    all
 }

@@ -58,7 +58,9 @@ impl Values {
                 continue;
             };
             let found = &file.tensors[&name];
-            if found.shape == tensor.shape {
+            if found.data.iter().any(|v| !v.is_finite()) {
+                wrong.push(format!("{name} holds a value that is not finite"));
+            } else if found.shape == tensor.shape {
                 values.insert(tensor.name.clone(), found.clone());
             } else {
                 wrong.push(format!("{name} is {:?}, not {:?}", found.shape, tensor.shape));

@@ -40,6 +40,8 @@ pub struct Progress {
     pub best: Option<f64>,
     /// Rungs taken, by `direction:layer`.
     pub rungs: BTreeMap<String, String>,
+    /// Images of the training and of the test set.
+    pub images: [u64; 2],
 }
 
 fn list(values: &[f32]) -> String {
@@ -64,14 +66,6 @@ impl Identity {
             let hint = "add it to the file's metadata, or train from it with --init, which needs none";
             get(key).ok_or_else(|| Error::checkpoint(path, format!("its metadata has no `{key}`"), hint))
         };
-        let numbers = |key: &str| -> Result<Option<Vec<f32>>> {
-            let parse = |text: &str| {
-                let all: Option<Vec<f32>> =
-                    text.split(',').map(|v| v.trim().parse().ok().filter(|v: &f32| v.is_finite())).collect();
-                all.ok_or_else(|| bad(key, text))
-            };
-            get(key).map(parse).transpose()
-        };
         let model =
             Arch::find(need("model")?).map_err(|_| bad("model", get("model").unwrap_or_default()))?.name.to_string();
         let bits_text = get("bits").unwrap_or("0");
@@ -86,10 +80,7 @@ impl Identity {
         };
         let width_text = get("width").unwrap_or("1");
         let width = width_text.parse().ok().filter(|w| (1..=64).contains(w)).ok_or_else(|| bad("width", width_text))?;
-        let (mean, std) = (numbers("mean")?, numbers("std")?);
-        if let Some(text) = std.iter().flatten().find(|v| **v <= 0.0) {
-            return Err(bad("std", &text.to_string()));
-        }
+        let [mean, std] = normalization(file, path)?;
         Ok(Self { model, width, shortcut, method, mean, std })
     }
 
@@ -122,6 +113,37 @@ impl Identity {
         }
         meta.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
     }
+}
+
+/// Per-channel mean and standard deviation of a file's metadata, each where it has them.
+///
+/// # Errors
+/// [`Error::Checkpoint`] naming the key.
+pub fn normalization(file: &TensorFile, path: &Path) -> Result<[Option<Vec<f32>>; 2]> {
+    let numbers = |key: &str, low: f32| {
+        let Some(text) = file.meta.get(key) else { return Ok(None) };
+        let number = |v: &str| v.trim().parse().ok().filter(|v: &f32| v.is_finite() && *v > low);
+        let all: Option<Vec<f32>> = text.split(',').map(number).collect();
+        let hint = "it must be a comma-separated list of numbers, a channel each";
+        all.map(Some).ok_or_else(|| Error::checkpoint(path, format!("its metadata has {key} = `{text}`"), hint))
+    };
+    Ok([numbers("mean", f32::MIN)?, numbers("std", 0.0)?])
+}
+
+/// Refuses a normalization that does not have one mean and one standard deviation for each of a data set's channels.
+///
+/// # Errors
+/// [`Error::Checkpoint`] with both counts.
+pub fn check_channels(mean: &[f32], std: &[f32], channels: usize, path: &Path) -> Result<()> {
+    if [mean.len(), std.len()] == [channels, channels] {
+        return Ok(());
+    }
+    let what = format!(
+        "it has {} means and {} standard deviations, but images have {channels} channels",
+        mean.len(),
+        std.len()
+    );
+    Err(Error::checkpoint(path, what, "choose weights of a network for this data set"))
 }
 
 /// Outputs of the classifier in a file.

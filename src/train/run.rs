@@ -80,7 +80,8 @@ impl<'a> Run<'a> {
         engine.load(&values);
         folder::create(out, c, force)?;
         let log = MetricsLog::create(out.join(METRICS))?;
-        let progress = Progress { rungs: engine.rungs.clone(), ..Default::default() };
+        let images = data.map(|d| d.len() as u64);
+        let progress = Progress { rungs: engine.rungs.clone(), images, ..Default::default() };
         Ok(Self::new(setup, engine, data, out, log, progress))
     }
 
@@ -91,9 +92,10 @@ impl<'a> Run<'a> {
     pub fn resume(setup: &'a Setup, gpu: Gpu, data: [&'a Records; 2], out: &Path, last: TensorFile) -> Result<Self> {
         let path = out.join(LAST);
         let c = &setup.config;
-        let (file, momenta, progress) = checkpoint::split(last, &path)?;
+        let (file, momenta, mut progress) = checkpoint::split(last, &path)?;
         let rungs = RungChoice { forced: c.rungs.clone(), recorded: progress.rungs.clone() };
         let engine = Engine::new(gpu, &setup.graph, &setup.options(rungs))?;
+        progress.rungs.clone_from(&engine.rungs);
         engine.load(&Values::from_file(&setup.graph, &engine.layout, &file, &path)?);
         let missing = engine.layout.tensors.iter().filter(|t| t.role == crate::graph::Role::Param).find(|t| {
             let name = format!("{}{}", crate::model::values::MOMENTUM_PREFIX, t.name);
@@ -313,7 +315,7 @@ impl<'a> Run<'a> {
         tensors::write(self.out.join(LAST), &file)
     }
 
-    pub fn meta(&self) -> BTreeMap<String, String> {
+    fn meta(&self) -> BTreeMap<String, String> {
         self.setup.meta(self.progress.step, self.per_epoch)
     }
 

@@ -1,9 +1,11 @@
 //! What a run is before it has touched a device or a folder: checked settings, the data set's manifest, the network.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use super::checkpoint::Identity;
+use super::checkpoint::{self, Identity};
 use super::config::Config;
+use super::folder;
 use crate::data::Manifest;
 use crate::error::Result;
 use crate::graph::lower::{Options, RungChoice};
@@ -42,10 +44,11 @@ impl Setup {
     /// Checks the configuration and builds the network.
     ///
     /// # Errors
-    /// [`Error::Usage`] and [`Error::Shape`].
+    /// [`crate::Error::Usage`] and [`crate::Error::Shape`].
     pub fn new(config: Config) -> Result<Self> {
         config.check()?;
         let manifest = Manifest::find(&config.dataset)?;
+        checkpoint::check_channels(&config.mean, &config.std, manifest.channels, Path::new(folder::CONFIG))?;
         let arch = Arch::find(&config.model)?;
         let identity = Identity {
             model: config.model.clone(),

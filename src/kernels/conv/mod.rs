@@ -185,7 +185,7 @@ pub fn pick(
     }
     let runs = |r: &&Rung| (r.fits)(p) && (r.subgroup.is_none() || r.subgroup == subgroup);
     let fitting = || rungs(family).iter().copied().filter(runs).map(|r| r as &dyn AnyKernel);
-    let wanted = fitting().find(|k| forced.iter().any(|f| f == k.name()));
+    let wanted = forced.iter().find_map(|f| fitting().find(|k| k.name() == f));
     Ok(wanted.or_else(|| fitting().next()).expect("the last rung fits every shape"))
 }
 
