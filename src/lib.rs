@@ -12,7 +12,7 @@
 //! | [`gpu`] | adapter, shader joiner, pipelines, buffers |
 //! | [`train`] | the loop, checkpoints, metrics, curves |
 //! | [`files`] | files written whole or not at all, safetensors |
-//! | [`bench`] | timing kernels where they stand in a real step |
+//! | [`mod@bench`] | timing kernels where they stand in a real step |
 //! | [`cli`] | one file a command |
 //!
 //! `shaders/` holds the WGSL: a file's stem is its entry point, its label and its name in the registry.

@@ -1,4 +1,4 @@
-//! S3 (NeurIPS 2021): W = sgn(sign) · [sparse > 0] · 2^{s_T}, and its straight-through backward.
+//! S3 (NeurIPS 2021): W = sgn(sign) · \[sparse > 0\] · 2^{s_T}, and its straight-through backward.
 
 use super::{example, example_words, one_case, segments, table};
 use crate::kernels::{Case, Fill, Tolerance, read, read_u32, write};
