@@ -9,15 +9,6 @@ fn every_kernel_agrees_with_its_twin() {
     let mut pipelines = Pipelines::default();
     let mut failed = 0;
     for kernel in registry() {
-        if !gpu.can_run(kernel) {
-            println!(
-                "{:32} left out: it needs subgroups of {:?}, the adapter has {:?}",
-                kernel.name(),
-                kernel.subgroup(),
-                gpu.subgroup
-            );
-            continue;
-        }
         let report = doctor::examine(&gpu, &mut pipelines, kernel).unwrap_or_else(|e| panic!("{}: {e}", kernel.name()));
         for (case, bad) in &report.failures {
             failed += 1;
@@ -26,6 +17,8 @@ fn every_kernel_agrees_with_its_twin() {
                 println!("  {}[{}] = {:e}, twin {:e}, allowed {:e}", m.binding, m.index, m.got, m.want, m.allowed);
             }
         }
+        // Left out only where the adapter lacks what every case needs.
+        assert!(report.cases > 0 || kernel.needs_subgroups() && gpu.subgroup.is_none(), "{}: no case", kernel.name());
         println!("{:32} {:3} cases, worst {:.3}", report.kernel, report.cases, report.worst);
     }
     assert_eq!(failed, 0, "cases failed on {}", gpu::describe(&gpu.info));

@@ -15,10 +15,7 @@ fn variants(kernel: &dyn AnyKernel) -> BTreeSet<Vec<Const>> {
 
 /// Only kernels that say so may use subgroups.
 fn capabilities(kernel: &dyn AnyKernel) -> naga::valid::Capabilities {
-    match kernel.subgroup() {
-        Some(_) => naga::valid::Capabilities::SUBGROUP,
-        None => naga::valid::Capabilities::empty(),
-    }
+    if kernel.needs_subgroups() { naga::valid::Capabilities::SUBGROUP } else { naga::valid::Capabilities::empty() }
 }
 
 fn each_variant(mut f: impl FnMut(&dyn AnyKernel, &str, &naga::Module, &naga::valid::ModuleInfo)) {

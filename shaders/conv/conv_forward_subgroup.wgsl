@@ -1,7 +1,13 @@
 // y[n, oy, ox, co] = Σ_{ky, kx, ci} x[n, oy·stride + ky − pad, ox·stride + kx − pad, ci] · weight[ky, kx, ci, co]
-// NHWC, vec4 over channels. One invocation computes 4 neighbouring pixels of a row times 16 output channels in registers. A workgroup
-// works on one block of 16 channels, so a subgroup loads each of the 16 weight vec4 once, 8 at a time, and hands them round.
-// Nobody leaves early: all lanes take part in every broadcast.
+// NHWC, vec4 over channels. One invocation computes 4 neighbouring pixels of a row times 16 output channels in registers, BLOCK taps
+// of a row at once, whose x columns they share. A workgroup works on one block of 16 channels, so a subgroup loads each of a tap's 16
+// weight vec4 once and hands them round. Nobody leaves early: all lanes take part in every broadcast.
+const SUBGROUP: u32 = 8u;
+const STRIDE: u32 = 1u;
+const BLOCK: u32 = 3u; // kx at once; divides k
+const COLS: u32 = 6u;  // 3 · STRIDE + BLOCK
+const FETCH: u32 = 8u; // lanes that fetch weights: min(SUBGROUP, 16)
+const LOADS: u32 = 2u; // weights that each of them fetches: 16 / FETCH
 struct Params {
     n: u32,       // images
     h: u32,       // input
@@ -15,6 +21,7 @@ struct Params {
     pad: u32,
     offset: u32,  // of the layer in the weight slab, in vec4
     chunk: u32,   // images in one partial sum of the weight gradient
+    subgroup: u32, // lanes of a subgroup, 0 where the adapter has none of a fixed size
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // [n, h, w, cin4]
@@ -38,33 +45,45 @@ fn conv_forward_subgroup(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_w
     let ox = i % tiles * 4u;
     let oy = i / tiles % p.oh;
     let image = i / (tiles * p.oh);
-    let left = i32(ox * p.stride) - i32(p.pad);
+    let left = i32(ox * STRIDE) - i32(p.pad);
     //#repeat c 4
     var a$c: array<vec4<f32>, 4>; // [pixel] of the block's vec4 $c
     //#end
     for (var ky = 0u; ky < p.k; ky++) {
-        let iy = i32(oy * p.stride + ky) - i32(p.pad);
+        let iy = i32(oy * STRIDE + ky) - i32(p.pad);
         let inside = image < p.n && iy >= 0 && iy < i32(p.h);
         let row = (min(image, p.n - 1u) * p.h + u32(clamp(iy, 0, i32(p.h) - 1))) * p.w;
-        for (var kx = 0u; kx < p.k; kx++) {
+        for (var kx = 0u; kx < p.k; kx += BLOCK) {
             for (var ci = 0u; ci < p.cin4; ci++) {
-                let wi = p.offset + ((ky * p.k + kx) * p.cin4 + ci) * 4u * p.cout4;
-                // Of the block's weights [4 ci, 4 vec4], this lane fetches number id and id + 8.
-                //#repeat m 2
-                let at$m = id % 8u + $mu * 8u;
-                let mine$m = weight[wi + at$m / 4u * p.cout4 + min(co + at$m % 4u, p.cout4 - 1u)];
+                var col: array<vec4<f32>, COLS>;
+                //#repeat j COLS
+                col[$j] = column(row, inside, left + i32(kx) + $j, ci);
                 //#end
-                //#repeat q 4
-                let s$q = column(row, inside, left + i32(kx + $qu * p.stride), ci);
-                //#end
-                //#repeat c 4
+                //#repeat t BLOCK
                 {
-                    let w0 = subgroupBroadcast(mine0, $cu);
-                    let w1 = subgroupBroadcast(mine0, 4u + $cu);
-                    let w2 = subgroupBroadcast(mine1, $cu);
-                    let w3 = subgroupBroadcast(mine1, 4u + $cu);
-                    //#repeat q 4
-                    a$c[$q] += s$q.x * w0 + s$q.y * w1 + s$q.z * w2 + s$q.w * w3;
+                    let wi = p.offset + ((ky * p.k + kx + $tu) * p.cin4 + ci) * 4u * p.cout4;
+                    // Of the block's weights [4 ci, 4 vec4], this lane fetches every FETCH-th.
+                    var mine: array<vec4<f32>, LOADS>;
+                    //#repeat m LOADS
+                    let at$m = id % FETCH + $mu * FETCH;
+                    mine[$m] = weight[wi + at$m / 4u * p.cout4 + min(co + at$m % 4u, p.cout4 - 1u)];
+                    //#end
+                    //#repeat c 4
+                    {
+                        let w0 = subgroupBroadcast(mine[$cu / FETCH], $cu % FETCH);
+                        let w1 = subgroupBroadcast(mine[(4u + $cu) / FETCH], (4u + $cu) % FETCH);
+                        let w2 = subgroupBroadcast(mine[(8u + $cu) / FETCH], (8u + $cu) % FETCH);
+                        let w3 = subgroupBroadcast(mine[(12u + $cu) / FETCH], (12u + $cu) % FETCH);
+                        //#repeat q 4
+                        {
+                            let s = col[$qu * STRIDE + $tu];
+                            a$c[$q] += s.x * w0;
+                            a$c[$q] += s.y * w1;
+                            a$c[$q] += s.z * w2;
+                            a$c[$q] += s.w * w3;
+                        }
+                        //#end
+                    }
                     //#end
                 }
                 //#end

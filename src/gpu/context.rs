@@ -120,9 +120,9 @@ fn find(found: &[AdapterEntry], choice: &str) -> Result<usize> {
 }
 
 impl Gpu {
-    /// Whether the adapter has the subgroups that a kernel is written for.
-    pub fn can_run(&self, kernel: &dyn crate::kernels::AnyKernel) -> bool {
-        kernel.subgroup().is_none() || kernel.subgroup() == self.subgroup
+    /// Whether the adapter has the subgroups that a kernel with these parameters is compiled for.
+    pub fn can_run(&self, kernel: &dyn crate::kernels::AnyKernel, params: &[u8]) -> bool {
+        kernel.subgroup(params).is_none_or(|size| self.subgroup == Some(size))
     }
 
     /// Words of the largest binding, at most what 32-bit counters of words in a slab with room to spare can address.

@@ -324,14 +324,15 @@ impl Lowering<'_> {
             unreachable!("a convolution's layer")
         };
         let p = ConvParams::new(self.o.batch, input.hwc(), shape.cout, [shape.k, stride, pad]);
-        ConvParams { offset: self.layout.places[layer].weight / 4, ..p }.chunked()
+        let subgroup = self.o.subgroup.unwrap_or(0);
+        ConvParams { offset: self.layout.places[layer].weight / 4, subgroup, ..p }.chunked()
     }
 
     fn rung(&mut self, family: Family, p: &ConvParams, name: &str) -> Result<&'static dyn AnyKernel> {
         let key = format!("{family:?}:{name}");
         let recorded = self.o.rungs.recorded.get(&key).cloned();
         let wanted: Vec<_> = recorded.into_iter().chain(self.o.rungs.forced.iter().cloned()).collect();
-        let kernel = conv::pick(family, p, self.o.subgroup, &wanted)?;
+        let kernel = conv::pick(family, p, &wanted)?;
         self.rungs.insert(key, kernel.name().into());
         Ok(kernel)
     }

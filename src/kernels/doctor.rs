@@ -12,7 +12,7 @@ const GUARD: [u32; 8] = [0xdead_beef; 8];
 pub struct Report {
     /// The kernel.
     pub kernel: &'static str,
-    /// Cases run.
+    /// Cases run; none where the adapter lacks the subgroups that the kernel needs.
     pub cases: usize,
     /// Largest share of the allowed error that any element used; 0 for exact kernels.
     pub worst: f64,
@@ -53,12 +53,12 @@ pub fn run_case(
     Ok((bad, worst))
 }
 
-/// Runs all cases of a kernel.
+/// Runs all cases of a kernel that the adapter has the subgroups for.
 ///
 /// # Errors
 /// As [`run_case`].
 pub fn examine(gpu: &Gpu, pipelines: &mut Pipelines, kernel: &dyn AnyKernel) -> Result<Report> {
-    let cases = kernel.cases();
+    let cases: Vec<_> = kernel.cases().into_iter().filter(|c| gpu.can_run(kernel, &c.params)).collect();
     let mut report = Report { kernel: kernel.name(), cases: cases.len(), worst: 0.0, failures: Vec::new() };
     for case in cases {
         let (bad, worst) = run_case(gpu, pipelines, kernel, &case)?;

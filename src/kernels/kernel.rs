@@ -173,8 +173,8 @@ pub trait Kernel: Sync + 'static {
     fn cases(&self) -> Vec<Case<Self::Params>>;
     /// Operations and bytes of one dispatch.
     fn cost(&self, p: &Self::Params) -> Cost;
-    /// The subgroup size that the shader is written for; `None` runs anywhere.
-    fn subgroup(&self) -> Option<u32>;
+    /// The subgroup size that the shader with these parameters is compiled for; `None` runs anywhere.
+    fn subgroup(&self, p: &Self::Params) -> Option<u32>;
 }
 
 /// A case with its parameters as bytes.
@@ -214,7 +214,11 @@ pub trait AnyKernel: Sync {
     /// See [`Kernel::cost`].
     fn cost(&self, params: &[u8]) -> Cost;
     /// See [`Kernel::subgroup`].
-    fn subgroup(&self) -> Option<u32>;
+    fn subgroup(&self, params: &[u8]) -> Option<u32>;
+    /// Whether every one of its cases needs subgroups: such a kernel stays native.
+    fn needs_subgroups(&self) -> bool {
+        self.cases().iter().all(|c| self.subgroup(&c.params).is_some())
+    }
     /// The parameters for a person to read.
     fn describe(&self, params: &[u8]) -> String;
 }
@@ -266,8 +270,8 @@ impl<K: Kernel> AnyKernel for K {
     fn cost(&self, params: &[u8]) -> Cost {
         Kernel::cost(self, &typed(params))
     }
-    fn subgroup(&self) -> Option<u32> {
-        Kernel::subgroup(self)
+    fn subgroup(&self, params: &[u8]) -> Option<u32> {
+        Kernel::subgroup(self, &typed(params))
     }
     fn describe(&self, params: &[u8]) -> String {
         format!("{:?}", typed::<K::Params>(params))
@@ -299,7 +303,7 @@ macro_rules! kernel {
                 $crate::kernels::Cost { flops: $flops as f64, bytes: 4.0 * $bytes as f64 }
             }
             fn cases(&self) -> Vec<$crate::kernels::Case<$params>> { $cases }
-            fn subgroup(&self) -> Option<u32> { None }
+            fn subgroup(&self, _: &$params) -> Option<u32> { None }
             fn twin(&self, $p: &$params, $a: &mut $crate::kernels::Args) $twin
         }
     };

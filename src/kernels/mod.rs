@@ -45,6 +45,7 @@ pub fn registry() -> Vec<&'static dyn AnyKernel> {
         &conv::rungs::BACKWARD_INPUT_SUBGROUP,
         &conv::rungs::BACKWARD_WEIGHT_NAIVE,
         &conv::rungs::BACKWARD_WEIGHT_DIRECT,
+        &conv::rungs::BACKWARD_WEIGHT_SUBGROUP,
         &conv::SumPartials,
         &norm::BnStats,
         &norm::BnStatsMerge,

@@ -24,11 +24,13 @@ const SHAPES: &[(u32, [u32; 3], u32, [u32; 3])] = &[
     (3, [2, 257, 4], 4, [3, 1, 1]),
 ];
 
-pub(super) fn all() -> Vec<Case<ConvParams>> {
+/// The shapes for subgroups of this size.
+pub(super) fn all(subgroup: u32) -> Vec<Case<ConvParams>> {
     let case = |&(n, input, cout, conv): &(u32, [u32; 3], u32, [u32; 3])| {
-        let p = ConvParams { offset: 3, chunk: 2, ..ConvParams::new(n, input, cout, conv) };
+        let p = ConvParams { offset: 3, chunk: 2, subgroup, ..ConvParams::new(n, input, cout, conv) };
         let ([h, w, c], [k, stride, pad]) = (input, conv);
-        let name = format!("{n}x{h}x{w}x{c} to {cout}, {k}x{k} stride {stride} pad {pad}");
+        let lanes = if subgroup > 0 { format!(", subgroups of {subgroup}") } else { String::new() };
+        let name = format!("{n}x{h}x{w}x{c} to {cout}, {k}x{k} stride {stride} pad {pad}{lanes}");
         Case::new(name, p, vec![Fill::Normal(1.0), Fill::Normal(1.0), Fill::Out])
     };
     SHAPES.iter().map(case).collect()

@@ -41,6 +41,8 @@ crate::params! {
         offset: u32,
         /// Images that one partial sum of the weight gradient covers.
         chunk: u32,
+        /// Lanes of a subgroup; 0 where the adapter has none of a fixed size.
+        subgroup: u32,
     }
 }
 
@@ -49,7 +51,7 @@ impl ConvParams {
     pub fn new(n: u32, [h, w, cin]: [u32; 3], cout: u32, [k, stride, pad]: [u32; 3]) -> Self {
         let out = |size: u32| (size + 2 * pad - k) / stride + 1;
         let (cin4, cout4) = (cin.div_ceil(4), cout.div_ceil(4));
-        Self { n, h, w, cin4, oh: out(h), ow: out(w), cout4, k, stride, pad, offset: 0, chunk: 1 }
+        Self { n, h, w, cin4, oh: out(h), ow: out(w), cout4, k, stride, pad, offset: 0, chunk: 1, subgroup: 0 }
     }
     /// Padded weights of the layer.
     pub fn weights(&self) -> usize {
@@ -97,10 +99,17 @@ pub struct Rung {
     pub consts: fn(&ConvParams) -> Vec<Const>,
     /// Invocations for a shape.
     pub items: fn(&ConvParams) -> u64,
-    /// The subgroup size that it is written for, if any.
-    pub subgroup: Option<u32>,
+    /// Whether it is compiled for subgroups of [`ConvParams::subgroup`] lanes.
+    pub subgroups: bool,
     /// Whether it can compute the shape.
-    pub fits: fn(&ConvParams) -> bool,
+    pub shape: fn(&ConvParams) -> bool,
+}
+
+impl Rung {
+    /// Whether it can compute the shape with the subgroups that there are.
+    pub fn fits(&self, p: &ConvParams) -> bool {
+        (self.shape)(p) && (!self.subgroups || p.subgroup > 0)
+    }
 }
 
 impl Kernel for Rung {
@@ -145,13 +154,14 @@ impl Kernel for Rung {
         Tolerance::Budget { c: 4.0, terms: terms.into() }
     }
     fn cases(&self) -> Vec<Case<ConvParams>> {
-        cases::all().into_iter().filter(|c| (self.fits)(&c.params)).collect()
+        let sizes: &[u32] = if self.subgroups { &[4, 8, 16, 32, 64] } else { &[0] };
+        sizes.iter().flat_map(|s| cases::all(*s)).filter(|c| self.fits(&c.params)).collect()
     }
     fn cost(&self, p: &ConvParams) -> Cost {
         p.cost()
     }
-    fn subgroup(&self) -> Option<u32> {
-        self.subgroup
+    fn subgroup(&self, p: &ConvParams) -> Option<u32> {
+        self.subgroups.then_some(p.subgroup)
     }
 }
 
@@ -162,29 +172,25 @@ pub fn rungs(family: Family) -> &'static [&'static Rung] {
         Family::BackwardInput => {
             const { &[&rungs::BACKWARD_INPUT_SUBGROUP, &rungs::BACKWARD_INPUT_DIRECT, &rungs::BACKWARD_INPUT_NAIVE] }
         }
-        Family::BackwardWeight => const { &[&rungs::BACKWARD_WEIGHT_DIRECT, &rungs::BACKWARD_WEIGHT_NAIVE] },
+        Family::BackwardWeight => {
+            const { &[&rungs::BACKWARD_WEIGHT_SUBGROUP, &rungs::BACKWARD_WEIGHT_DIRECT, &rungs::BACKWARD_WEIGHT_NAIVE] }
+        }
     }
 }
 
-/// The rung for a shape on an adapter with this fixed subgroup size: the first that fits among `forced` names of this family, else
+/// The rung for a shape (and the subgroup size in it): the first that fits among `forced` names of this family, else
 /// the family's first that fits.
 ///
 /// # Errors
 /// [`Error::Usage`] where a forced name belongs to no rung at all.
-pub fn pick(
-    family: Family,
-    p: &ConvParams,
-    subgroup: Option<u32>,
-    forced: &[String],
-) -> Result<&'static dyn AnyKernel> {
+pub fn pick(family: Family, p: &ConvParams, forced: &[String]) -> Result<&'static dyn AnyKernel> {
     use Family::{BackwardInput, BackwardWeight, Forward};
     let all = || [Forward, BackwardInput, BackwardWeight].into_iter().flat_map(rungs).map(|r| r.name());
     if let Some(name) = forced.iter().find(|f| !all().any(|n| n == f.as_str())) {
         let known = all().collect::<Vec<_>>().join(", ");
         return Err(Error::usage(format!("no convolution rung is called `{name}`"), format!("known rungs: {known}")));
     }
-    let runs = |r: &&Rung| (r.fits)(p) && (r.subgroup.is_none() || r.subgroup == subgroup);
-    let fitting = || rungs(family).iter().copied().filter(runs).map(|r| r as &dyn AnyKernel);
+    let fitting = || rungs(family).iter().copied().filter(|r| r.fits(p)).map(|r| r as &dyn AnyKernel);
     let wanted = forced.iter().find_map(|f| fitting().find(|k| k.name() == f));
     Ok(wanted.or_else(|| fitting().next()).expect("the last rung fits every shape"))
 }

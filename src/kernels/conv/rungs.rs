@@ -1,6 +1,7 @@
 //! The rungs: one static a shader.
 
-use super::{Family, Rung};
+use super::{ConvParams, Family, Rung};
+use crate::kernels::Const;
 
 fn vec4s(pixels: u32, channels4: u32) -> u64 {
     u64::from(pixels) * u64::from(channels4)
@@ -12,8 +13,8 @@ pub static FORWARD_NAIVE: Rung = Rung {
     source: crate::wgsl!("conv/conv_forward_naive"; "grid"),
     consts: |_| Vec::new(),
     items: |p| 4 * vec4s(p.n * p.oh * p.ow, p.cout4),
-    subgroup: None,
-    fits: |_| true,
+    subgroups: false,
+    shape: |_| true,
 };
 
 /// Portable, register-blocked: 8 pixels times 8 output channels an invocation.
@@ -22,8 +23,8 @@ pub static FORWARD_DIRECT: Rung = Rung {
     source: crate::wgsl!("conv/conv_forward_direct"; "grid"),
     consts: |_| Vec::new(),
     items: |p| vec4s(p.n * p.oh * p.ow.div_ceil(8), p.cout4.div_ceil(2)),
-    subgroup: None,
-    fits: |_| true,
+    subgroups: false,
+    shape: |_| true,
 };
 
 /// Readable: one input gradient an invocation.
@@ -32,8 +33,8 @@ pub static BACKWARD_INPUT_NAIVE: Rung = Rung {
     source: crate::wgsl!("conv/conv_backward_input_naive"; "grid"),
     consts: |_| Vec::new(),
     items: |p| 4 * vec4s(p.n * p.h * p.w, p.cin4),
-    subgroup: None,
-    fits: |_| true,
+    subgroups: false,
+    shape: |_| true,
 };
 
 /// Portable, register-blocked: 8 pixels times 8 input channels an invocation.
@@ -42,8 +43,8 @@ pub static BACKWARD_INPUT_DIRECT: Rung = Rung {
     source: crate::wgsl!("conv/conv_backward_input_direct"; "grid"),
     consts: |_| Vec::new(),
     items: |p| vec4s(p.n * p.h * p.stride * p.w.div_ceil(p.stride).div_ceil(8), p.cin4.div_ceil(2)),
-    subgroup: None,
-    fits: |_| true,
+    subgroups: false,
+    shape: |_| true,
 };
 
 /// Readable: one weight's partial sum an invocation.
@@ -52,8 +53,8 @@ pub static BACKWARD_WEIGHT_NAIVE: Rung = Rung {
     source: crate::wgsl!("conv/conv_backward_weight_naive"; "grid"),
     consts: |_| Vec::new(),
     items: |p| u64::from(p.chunks()) * p.weights() as u64,
-    subgroup: None,
-    fits: |_| true,
+    subgroups: false,
+    shape: |_| true,
 };
 
 /// Portable, register-blocked: up to 3 kx times 4 input times 4 output channels an invocation.
@@ -65,29 +66,74 @@ pub static BACKWARD_WEIGHT_DIRECT: Rung = Rung {
         vec![("STRIDE", p.stride), ("BLOCK", block), ("COLS", block + p.stride), ("ROWS", 4 * block)]
     },
     items: |p| vec4s(p.chunks() * p.k * p.k.div_ceil(3), p.cin4 * p.cout4),
-    subgroup: None,
-    fits: |_| true,
+    subgroups: false,
+    shape: |_| true,
 };
+
+/// Taps of a row that a subgroup rung computes at once, such that they share columns: all of a small kernel's that are `step` apart.
+/// A loop where subgroups are narrow, since such adapters (SwiftShader) compile long blocks slowly.
+fn taps_at_once(p: &ConvParams, step: u32) -> u32 {
+    if step == 1 && p.k <= 3 && p.subgroup > 4 { p.k } else { 1 }
+}
+
+/// Lanes that fetch a tap's 16 weight vec4, and how many each of them fetches.
+fn fetching(p: &ConvParams) -> [Const; 3] {
+    let lanes = p.subgroup.min(16);
+    [("SUBGROUP", p.subgroup), ("FETCH", lanes), ("LOADS", 16 / lanes)]
+}
 
 /// 4 pixels times 16 output channels an invocation, weights handed round in a subgroup.
 pub static FORWARD_SUBGROUP: Rung = Rung {
     family: Family::Forward,
     source: crate::wgsl!("conv/conv_forward_subgroup"; "grid"),
-    consts: |_| Vec::new(),
+    consts: |p| {
+        let block = taps_at_once(p, 1);
+        let shape = [("STRIDE", p.stride), ("BLOCK", block), ("COLS", 3 * p.stride + block)];
+        fetching(p).into_iter().chain(shape).collect()
+    },
     items: |p| 64 * (vec4s(p.n * p.oh, p.ow.div_ceil(4)).div_ceil(64) * u64::from(p.cout4.div_ceil(4))),
-    subgroup: Some(8),
-    fits: |p| p.cout4 >= 3,
+    subgroups: true,
+    shape: |p| p.cout4 >= 3,
 };
 
 /// 4 pixels times 16 input channels an invocation, weights handed round in a subgroup.
 pub static BACKWARD_INPUT_SUBGROUP: Rung = Rung {
     family: Family::BackwardInput,
     source: crate::wgsl!("conv/conv_backward_input_subgroup"; "grid"),
-    consts: |_| Vec::new(),
-    items: |p| {
-        let tiles = p.w.div_ceil(p.stride).div_ceil(4);
-        64 * (vec4s(p.n * p.h * p.stride, tiles).div_ceil(64) * u64::from(p.cin4.div_ceil(4)))
+    consts: |p| {
+        let block = taps_at_once(p, p.stride);
+        let shape = [("STRIDE", p.stride), ("BLOCK", block), ("COLS", 3 + block)];
+        fetching(p).into_iter().chain(shape).collect()
     },
-    subgroup: Some(8),
-    fits: |p| p.cin4 >= 3 && p.stride == 1,
+    items: |p| {
+        let (rows, tiles) = (p.h.div_ceil(p.stride), p.w.div_ceil(p.stride).div_ceil(4));
+        64 * (vec4s(p.n * rows, tiles).div_ceil(64) * u64::from(p.cin4.div_ceil(4) * p.stride * p.stride))
+    },
+    subgroups: true,
+    shape: |p| p.cin4 >= 3,
+};
+
+/// Up to 3 kx times 8 input times 4 output channels an invocation, x handed round in a subgroup whose lanes differ in (ky, co).
+pub static BACKWARD_WEIGHT_SUBGROUP: Rung = Rung {
+    family: Family::BackwardWeight,
+    source: crate::wgsl!("conv/conv_backward_weight_subgroup"; "grid"),
+    consts: |p| {
+        let (block, tile) = (p.k.min(3), p.subgroup.min(8));
+        vec![
+            ("SUBGROUP", p.subgroup),
+            ("STRIDE", p.stride),
+            ("MIXED", (!p.cout4.is_multiple_of(p.subgroup)).into()),
+            ("BLOCK", block),
+            ("TILE", tile),
+            ("COLS", (tile - 1) * p.stride + block),
+            ("CARRY", block.saturating_sub(p.stride)),
+            ("ROWS", 4 * block),
+        ]
+    },
+    items: |p| {
+        let members = u64::from((p.k * p.cout4).next_multiple_of(p.subgroup));
+        u64::from(p.chunks() * p.k.div_ceil(p.k.min(3)) * p.cin4.div_ceil(2)) * members
+    },
+    subgroups: true,
+    shape: |p| p.cin4 >= 2,
 };

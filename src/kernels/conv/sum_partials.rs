@@ -57,7 +57,7 @@ impl Kernel for SumPartials {
         let part = f64::from(4 * p.len4);
         Cost { flops: part * f64::from(p.parts - 1), bytes: 4.0 * part * f64::from(p.parts + 1) }
     }
-    fn subgroup(&self) -> Option<u32> {
+    fn subgroup(&self, _: &SumPartialsParams) -> Option<u32> {
         None
     }
 }
