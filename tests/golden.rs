@@ -10,6 +10,7 @@ use std::process::Command;
 use s3gpu::data::{Manifest, Splits, load};
 use s3gpu::files::tensors::{TensorFile, read};
 use s3gpu::gpu::{self, Gpu, Pipelines, Single, download};
+use s3gpu::graph::Options;
 use s3gpu::kernels::AnyKernel;
 use s3gpu::kernels::check::UNTOUCHED;
 use s3gpu::kernels::compose::s3::{S3Backward, S3Compose, S3Params};
@@ -304,8 +305,8 @@ fn gradients_agree_at_step_0() {
         let data =
             load(&manifest, Some(&case.data), Splits { train: true, test: false }).unwrap_or_else(|e| panic!("{e}"));
         let train = data.train.expect("asked for");
-        let mut engine =
-            Engine::new(open(), &setup.graph, &setup.options(Default::default())).unwrap_or_else(|e| panic!("{e}"));
+        let options = Options { keep_gradients: true, ..setup.options(Default::default()) };
+        let mut engine = Engine::new(open(), &setup.graph, &options).unwrap_or_else(|e| panic!("{e}"));
         let init = case.folder.join("init.safetensors");
         let values = Values::from_file(&setup.graph, &engine.layout, &tensors(&init), &init);
         engine.load(&values.unwrap_or_else(|e| panic!("{e}")));

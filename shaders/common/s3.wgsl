@@ -15,3 +15,9 @@ fn s3_gates(s: Segment, i: u32, shifts: u32) -> u32 {
     }
     return gates;
 }
+
+// dL/dshift_t = ds · (Π_{k > t} [shift_k > 0]) · (s_{t−1} + 1) with ds = dL/ds_T, for t from 1 to T = shifts.
+fn s3_shift_gradient(gates: u32, t: u32, shifts: u32, ds: f32) -> f32 {
+    let open = (gates >> t) == (1u << (shifts - t)) - 1u; // all gates behind t
+    return select(0.0, ds * f32(s3_shift(gates, t - 1u) + 1u), open);
+}

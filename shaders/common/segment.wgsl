@@ -19,6 +19,15 @@ fn segment_of(group: u32, groups: u32) -> Segment {
         table[s + 6u], table[s + 7u], table[s + 8u], table[s + 9u]);
 }
 
+// The workgroup's weights in its layer: at most 256.
+fn first_weight(s: Segment, group: u32) -> u32 {
+    return (group - s.group) * 256u;
+}
+
+fn end_weight(s: Segment, group: u32) -> u32 {
+    return min(first_weight(s, group) + 256u, s.count);
+}
+
 // Latents are ordered [kh, kw, Cin, Cout] without padding; where weight i stands in the padded W [kh, kw, Cin, Cout] …
 fn weight_index(s: Segment, i: u32) -> u32 {
     let t = i / s.cout;

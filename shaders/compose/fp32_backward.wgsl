@@ -1,4 +1,4 @@
-// dL/dweight = dL/dW, from the padded layout to the latent's. One invocation a weight.
+// dL/dweight = dL/dW, from the padded layout to the latent's. One invocation four weights.
 struct Params {
     groups: u32,  // workgroups in the table
 }
@@ -15,8 +15,7 @@ fn fp32_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroup
         return;
     }
     let s = segment_of(g, p.groups);
-    let i = (g - s.group) * 64u + lane;
-    if (i < s.count) {
+    for (var i = first_weight(s, g) + lane; i < end_weight(s, g); i += 64u) {
         grads[s.base + i] = dweight[weight_index(s, i)];
     }
 }

@@ -1,4 +1,4 @@
-// W = weight: copies the latent into the padded layouts that the convolutions read. One invocation a weight.
+// W = weight: copies the latent into the padded layouts that the convolutions read. One invocation four weights.
 struct Params {
     groups: u32,  // workgroups in the table
 }
@@ -16,11 +16,9 @@ fn fp32_compose(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
         return;
     }
     let s = segment_of(g, p.groups);
-    let i = (g - s.group) * 64u + lane;
-    if (i >= s.count) {
-        return;
+    for (var i = first_weight(s, g) + lane; i < end_weight(s, g); i += 64u) {
+        let w = params[s.base + i];
+        weight[weight_index(s, i)] = w;
+        weight_t[transposed_index(s, i)] = w;
     }
-    let w = params[s.base + i];
-    weight[weight_index(s, i)] = w;
-    weight_t[transposed_index(s, i)] = w;
 }

@@ -1,7 +1,7 @@
 // Straight-through gradients of the S3 latents from g = dL/dW:
 //   dsign = g · [sparse > 0] · 2^{s_T},   dsparse = g · sgn(sign) · 2^{s_T} − alpha · [sparse < 0],
 //   dshift_t = g · W · ln 2 · (Π_{k > t} [shift_k > 0]) · (s_{t−1} + 1).
-// One invocation a weight.
+// One invocation four weights.
 const T: u32 = 2u; // shift latents: 2^(bits − 1) − 2
 struct Params {
     groups: u32,  // workgroups in the table
@@ -22,22 +22,18 @@ fn s3_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
         return;
     }
     let s = segment_of(group_at, p.groups);
-    let i = (group_at - s.group) * 64u + lane;
-    if (i >= s.count) {
-        return;
-    }
-    let g = dweight[weight_index(s, i)];
-    let gates = s3_gates(s, i, T);
-    let power = pow2i(i32(s3_shift(gates, T)));
-    let sparse = params[s.base + s.stride + i];
-    let signed_power = select(-power, power, params[s.base + i] >= 0.0);
-    let kept = sparse > 0.0;
-    grads[s.base + i] = select(0.0, g * power, kept);
-    grads[s.base + s.stride + i] = g * signed_power - select(0.0, p.alpha, sparse < 0.0);
-    let ds = select(0.0, g * signed_power * 0.6931471805599453, kept);
-    var open = true; // all gates behind t
-    for (var t = T; t > 0u; t--) {
-        grads[s.base + (1u + t) * s.stride + i] = select(0.0, ds * f32(s3_shift(gates, t - 1u) + 1u), open);
-        open = open && ((gates >> (t - 1u)) & 1u) == 1u;
+    for (var i = first_weight(s, group_at) + lane; i < end_weight(s, group_at); i += 64u) {
+        let g = dweight[weight_index(s, i)];
+        let gates = s3_gates(s, i, T);
+        let power = pow2i(i32(s3_shift(gates, T)));
+        let sparse = params[s.base + s.stride + i];
+        let signed_power = select(-power, power, params[s.base + i] >= 0.0);
+        let kept = sparse > 0.0;
+        grads[s.base + i] = select(0.0, g * power, kept);
+        grads[s.base + s.stride + i] = g * signed_power - select(0.0, p.alpha, sparse < 0.0);
+        let ds = select(0.0, g * signed_power * 0.6931471805599453, kept);
+        for (var t = 1u; t <= T; t++) {
+            grads[s.base + (1u + t) * s.stride + i] = s3_shift_gradient(gates, t, T, ds);
+        }
     }
 }

@@ -1,4 +1,4 @@
-// W = sgn(sign) · [sparse > 0] · 2^{s_T}, into both padded layouts. One invocation a weight.
+// W = sgn(sign) · [sparse > 0] · 2^{s_T}, into both padded layouts. One invocation four weights.
 const T: u32 = 2u; // shift latents: 2^(bits − 1) − 2
 struct Params {
     groups: u32,  // workgroups in the table
@@ -19,13 +19,11 @@ fn s3_compose(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
         return;
     }
     let s = segment_of(g, p.groups);
-    let i = (g - s.group) * 64u + lane;
-    if (i >= s.count) {
-        return;
+    for (var i = first_weight(s, g) + lane; i < end_weight(s, g); i += 64u) {
+        let power = pow2i(i32(s3_shift(s3_gates(s, i, T), T)));
+        let signed_power = select(-power, power, params[s.base + i] >= 0.0);
+        let w = select(0.0, signed_power, params[s.base + s.stride + i] > 0.0);
+        weight[weight_index(s, i)] = w;
+        weight_t[transposed_index(s, i)] = w;
     }
-    let power = pow2i(i32(s3_shift(s3_gates(s, i, T), T)));
-    let signed_power = select(-power, power, params[s.base + i] >= 0.0);
-    let w = select(0.0, signed_power, params[s.base + s.stride + i] > 0.0);
-    weight[weight_index(s, i)] = w;
-    weight_t[transposed_index(s, i)] = w;
 }

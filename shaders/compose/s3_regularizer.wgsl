@@ -1,4 +1,4 @@
-// part[out + g] = Σ max(−sparse, 0) over the 64 weights of workgroup g: the dense-weight regularizer without its factor.
+// part[out + g] = Σ max(−sparse, 0) over the weights of workgroup g: the dense-weight regularizer without its factor.
 struct Params {
     groups: u32,  // workgroups in the table
     out: u32,     // first partial sum
@@ -15,9 +15,8 @@ fn s3_regularizer(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
     var v = 0.0;
     if (g < p.groups) {
         let s = segment_of(g, p.groups);
-        let i = (g - s.group) * 64u + lane;
-        if (i < s.count) {
-            v = max(-params[s.base + s.stride + i], 0.0);
+        for (var i = first_weight(s, g) + lane; i < end_weight(s, g); i += 64u) {
+            v += max(-params[s.base + s.stride + i], 0.0);
         }
     }
     let sum = reduce_sum(lane, vec4(v, 0.0, 0.0, 0.0));

@@ -1,4 +1,4 @@
-// dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci]
+// dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci] + skip
 // One invocation computes 8 pixels of a row, `stride` apart, times 8 input channels in registers: pixels `stride` apart see the same
 // taps, and for each tap neighbouring dy columns.
 struct Params {
@@ -15,11 +15,14 @@ struct Params {
     offset: u32,  // of the layer in the weight slab, in vec4
     chunk: u32,   // images in one partial sum of the weight gradient
     subgroup: u32, // lanes of a subgroup, 0 where the adapter has none of a fixed size
+    skip: u32,    // what is added to the input gradient: see common/skip.wgsl
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;        // [n, oh, ow, cout4]
 @group(0) @binding(2) var<storage, read> weight_t: array<vec4<f32>>;  // [k, k, cout, cin4] at offset
-@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;  // [n, h, w, cin4]
+@group(0) @binding(3) var<storage, read> skip: array<vec4<f32>>;      // [n, h, w, cin4]; dy where there is none
+@group(0) @binding(4) var<storage, read> gate: array<vec4<f32>>;      // [n, h, w, cin4]; dy where there is none
+@group(0) @binding(5) var<storage, read_write> dx: array<vec4<f32>>;  // [n, h, w, cin4]
 
 fn column(row: u32, ox: i32, co: u32) -> vec4<f32> {
     let last = i32(p.ow) - 1;
@@ -73,9 +76,10 @@ fn conv_backward_input_direct(@builtin(workgroup_id) group: vec3<u32>, @builtin(
     let out = (image * p.h + iy) * p.w + ix;
     //#repeat q 8
     if (ix + $qu * p.stride < p.w) {
-        dx[(out + $qu * p.stride) * p.cin4 + ci] = a[$q];
+        let at = (out + $qu * p.stride) * p.cin4 + ci;
+        dx[at] = a[$q] + skip_at(at);
         if (pair > ci) {
-            dx[(out + $qu * p.stride) * p.cin4 + ci + 1u] = b[$q];
+            dx[at + 1u] = b[$q] + skip_at(at + 1u);
         }
     }
     //#end

@@ -1,4 +1,4 @@
-// dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci],
+// dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci] + skip,
 // over the ky, kx for which both divisions come out even and inside. One invocation computes one input gradient.
 struct Params {
     n: u32,       // images
@@ -14,11 +14,14 @@ struct Params {
     offset: u32,  // of the layer in the weight slab, in vec4
     chunk: u32,   // images in one partial sum of the weight gradient
     subgroup: u32, // lanes of a subgroup, 0 where the adapter has none of a fixed size
+    skip: u32,    // what is added to the input gradient: see common/skip.wgsl
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<f32>;           // [n, oh, ow, cout]
 @group(0) @binding(2) var<storage, read> weight_t: array<f32>;     // [k, k, cout, cin] at 4 · offset
-@group(0) @binding(3) var<storage, read_write> dx: array<f32>;     // [n, h, w, cin]
+@group(0) @binding(3) var<storage, read> skip: array<vec4<f32>>;      // [n, h, w, cin4]; dy where there is none
+@group(0) @binding(4) var<storage, read> gate: array<vec4<f32>>;      // [n, h, w, cin4]; dy where there is none
+@group(0) @binding(5) var<storage, read_write> dx: array<f32>;     // [n, h, w, cin]
 
 @compute @workgroup_size(64)
 fn conv_backward_input_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -53,5 +56,5 @@ fn conv_backward_input_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(n
             }
         }
     }
-    dx[i] = sum;
+    dx[i] = sum + skip_at(i / 4u)[i % 4u];
 }

@@ -1,4 +1,4 @@
-// dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci]
+// dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci] + skip
 // One invocation computes 4 pixels of a row, `stride` apart, times 16 input channels in registers, BLOCK taps of a row at once, whose
 // dy columns they share. A workgroup works on one block of 16 channels and on pixels of one phase (iy mod stride, ix mod stride),
 // which see the same taps; so a subgroup loads each of a tap's 16 weight vec4 once and hands them round. Nobody leaves early.
@@ -22,11 +22,14 @@ struct Params {
     offset: u32,  // of the layer in the weight slab, in vec4
     chunk: u32,   // images in one partial sum of the weight gradient
     subgroup: u32, // lanes of a subgroup, 0 where the adapter has none of a fixed size
+    skip: u32,    // what is added to the input gradient: see common/skip.wgsl
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;        // [n, oh, ow, cout4]
 @group(0) @binding(2) var<storage, read> weight_t: array<vec4<f32>>;  // [k, k, cout, cin4] at offset
-@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;  // [n, h, w, cin4]
+@group(0) @binding(3) var<storage, read> skip: array<vec4<f32>>;      // [n, h, w, cin4]; dy where there is none
+@group(0) @binding(4) var<storage, read> gate: array<vec4<f32>>;      // [n, h, w, cin4]; dy where there is none
+@group(0) @binding(5) var<storage, read_write> dx: array<vec4<f32>>;  // [n, h, w, cin4]
 
 fn column(row: u32, inside: bool, ox: i32, co: u32) -> vec4<f32> {
     let last = i32(p.ow) - 1;
@@ -100,7 +103,8 @@ fn conv_backward_input_subgroup(@builtin(workgroup_id) group: vec3<u32>, @builti
         if (ix + $qu * STRIDE < p.w) {
             //#repeat c 4
             if (ci + $cu < p.cin4) {
-                dx[(out + $qu * STRIDE) * p.cin4 + ci + $cu] = a$c[$q];
+                let at = (out + $qu * STRIDE) * p.cin4 + ci + $cu;
+                dx[at] = a$c[$q] + skip_at(at);
             }
             //#end
         }

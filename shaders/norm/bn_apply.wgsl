@@ -1,4 +1,7 @@
-// y = (x − mean) · (gamma / √(var + eps)) + beta with the batch's statistics. One invocation eight vec4.
+// y = relu((x − mean) · (gamma / √(var + eps)) + beta + residual) with the batch's statistics; residual and ReLU as the constants say.
+// One invocation eight vec4.
+const RESIDUAL: u32 = 0u;
+const RELU: u32 = 0u;
 struct Params {
     pixels: u32,       // n · h · w
     c4: u32,           // channels / 4, rounded up
@@ -10,12 +13,15 @@ struct Params {
     running_var: u32,
     eps: f32,
     momentum: f32,
+    residual: u32,     // 1: a residual is added behind the normalization
+    relu: u32,         // 1: a ReLU follows, or gates the gradient
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // [pixels, c4]
 @group(0) @binding(2) var<storage, read> stats: array<vec4<f32>>;    // [2, c4]: mean, 1/√(var + eps)
 @group(0) @binding(3) var<storage, read> params: array<vec4<f32>>;   // gamma, beta
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;  // [pixels, c4]
+@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>; // [pixels, c4]; x where there is none
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;  // [pixels, c4]
 
 @compute @workgroup_size(64)
 fn bn_apply(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -31,6 +37,13 @@ fn bn_apply(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let scale = stats[p.c4 + c] * params[p.weight + c];
     let bias = params[p.bias + c];
     for (var at = i; at < p.pixels * p.c4; at += step) {
-        y[at] = fma(x[at] - mean, scale, bias);
+        var v = fma(x[at] - mean, scale, bias);
+        if (RESIDUAL == 1u) {
+            v += residual[at];
+        }
+        if (RELU == 1u) {
+            v = select(v, vec4(0.0), v <= vec4(0.0)); // unlike max, lets NaN through to the loss
+        }
+        y[at] = v;
     }
 }

@@ -11,6 +11,7 @@ struct Params {
     channels: u32, // input channels that exist
     shift: u32,    // zero channels in front: (Cout − Cin)/2
     stride: u32,
+    relu: u32,     // 1: a ReLU's output gates the gradient
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;        // [n, h, w, cin]

@@ -1,5 +1,6 @@
-// dx[n, y, x, c] = dy[n, y/stride, x/stride, c + shift] where both divide evenly, else 0. One
-// invocation four channels of an input pixel.
+// dx[n, y, x, c] = dy[n, y/stride, x/stride, c + shift] where both divide evenly (and gate > 0 there, where a
+// ReLU gates it), else 0. One invocation four channels of an input pixel.
+const RELU: u32 = 0u;
 struct Params {
     n: u32,
     h: u32,        // input
@@ -11,10 +12,12 @@ struct Params {
     channels: u32, // input channels that exist
     shift: u32,    // zero channels in front: (Cout − Cin)/2
     stride: u32,
+    relu: u32,     // 1: a ReLU's output gates the gradient
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<f32>;        // [n, oh, ow, cout]
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>;  // [n, h, w, cin]
+@group(0) @binding(2) var<storage, read> gate: array<f32>;      // [n, oh, ow, cout]; dy where there is none
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;  // [n, h, w, cin]
 
 @compute @workgroup_size(64)
 fn pad_shortcut_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -34,6 +37,9 @@ fn pad_shortcut_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_w
         var v = 0.0;
         if (kept && c < p.channels) {
             v = dy[source + c];
+            if (RELU == 1u) {
+                v = select(0.0, v, gate[source + c] > 0.0);
+            }
         }
         dx[4u * i + k] = v;
     }

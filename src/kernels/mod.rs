@@ -73,6 +73,7 @@ pub fn registry() -> Vec<&'static dyn AnyKernel> {
         &compose::s3::S3Compose,
         &compose::s3::S3Backward,
         &compose::s3::S3Regularizer,
+        &compose::s3::S3Update,
         &optim::Sgd,
     ]
 }

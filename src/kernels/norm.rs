@@ -1,4 +1,5 @@
-//! Batch norm: training in statistics, merge and apply; evaluation; backward in the same three parts.
+//! Batch norm, with the residual addition and the ReLU behind it where there are any: training in statistics, merge and apply;
+//! evaluation; backward in the same three parts.
 
 use super::{Case, Fill, Tolerance, groups_for, read, update, write};
 
@@ -25,6 +26,10 @@ crate::params! {
         eps: f32,
         /// Share of the new value in the running ones.
         momentum: f32,
+        /// 1: a residual is added behind the normalization.
+        residual: u32,
+        /// 1: a ReLU follows, whose output gates the gradient on its way back.
+        relu: u32,
     }
 }
 
@@ -154,11 +159,27 @@ crate::kernel! {
     }
 }
 
-/// Normalizes with per-channel (mean, 1/√(var + eps)) pairs; shared by both forward twins.
+/// The cases with and without residual and ReLU, where `flags` of (residual, relu) occur.
+fn fused(flags: &[(u32, u32)], fills: &[Fill]) -> Vec<Case<BatchNormParams>> {
+    let with = |&(residual, relu): &(u32, u32)| {
+        cases(fills).into_iter().map(move |c| {
+            let name = format!(
+                "{}{}{}",
+                c.name,
+                [", no residual", ", residual"][residual as usize],
+                [", no ReLU", ", ReLU"][relu as usize]
+            );
+            Case::new(name, BatchNormParams { residual, relu, ..c.params }, c.fills)
+        })
+    };
+    flags.iter().flat_map(with).collect()
+}
+
+/// Normalizes with per-channel (mean, 1/√(var + eps)) pairs, adds the residual and rectifies; shared by both forward twins, which are
+/// the composition of the parts' twins.
 fn normalize(
     p: &BatchNormParams,
-    x: &[f64],
-    params: &[f64],
+    [x, params, residual]: [&[f64]; 3],
     y: &mut super::Out,
     moments: impl Fn(usize) -> (f64, f64),
 ) {
@@ -167,70 +188,82 @@ fn normalize(
         let k = i % c;
         let (mean, inv) = moments(k);
         let (scale, bias) = (inv * params[4 * p.weight as usize + k], params[4 * p.bias as usize + k]);
-        y.set(i, (x[i] - mean) * scale + bias, (x[i] - mean).abs() * scale.abs() + bias.abs());
+        let (mut v, mut mag) = ((x[i] - mean) * scale + bias, (x[i] - mean).abs() * scale.abs() + bias.abs());
+        if p.residual == 1 {
+            (v, mag) = (v + residual[i], mag + residual[i].abs());
+        }
+        y.set(i, if p.relu == 1 { v.max(0.0) } else { v }, mag);
     }
 }
 
 crate::kernel! {
-    /// Normalization by the batch's statistics.
+    /// Normalization by the batch's statistics, residual and ReLU.
     pub BnApply(p: BatchNormParams) {
         source: crate::wgsl!("norm/bn_apply"; "grid"),
-        bindings: [read("x"), read("stats"), read("params"), write("y")],
-        consts: [],
+        bindings: [read("x"), read("stats"), read("params"), read("residual"), write("y")],
+        consts: [("RESIDUAL", p.residual), ("RELU", p.relu)],
         groups: groups_for(u64::from(p.pixels.div_ceil(8) * p.c4)),
-        lens: [p.words(), 8 * p.c4, p.slab(), p.words()],
+        lens: [p.words(), 8 * p.c4, p.slab(), p.words(), p.words()],
         tolerance: Tolerance::Budget { c: 4.0, terms: 0 },
-        cost: (4 * p.words(), 2 * p.words()),
-        cases: cases(&[OFFSET, POSITIVE, NORMAL, Fill::Out]),
+        cost: ((4 + p.residual + p.relu) * p.words(), (2 + p.residual) * p.words()),
+        cases: fused(&[(0, 0), (0, 1), (1, 0), (1, 1)], &[OFFSET, POSITIVE, NORMAL, NORMAL, Fill::Out]),
         twin(a): {
-            let (x, stats, params, mut y) = (a.f(0), a.f(1), a.f(2), a.out(3));
-            normalize(p, x, params, &mut y, |k| (stats[k], stats[4 * p.c4 as usize + k]));
+            let (x, stats, params, mut y) = (a.f(0), a.f(1), a.f(2), a.out(4));
+            normalize(p, [x, params, a.f(3)], &mut y, |k| (stats[k], stats[4 * p.c4 as usize + k]));
         }
     }
 }
 
 crate::kernel! {
-    /// Normalization by the running statistics.
+    /// Normalization by the running statistics, residual and ReLU.
     pub BnEval(p: BatchNormParams) {
         source: crate::wgsl!("norm/bn_eval"; "grid", "num"),
-        bindings: [read("x"), read("state"), read("params"), write("y")],
-        consts: [],
+        bindings: [read("x"), read("state"), read("params"), read("residual"), write("y")],
+        consts: [("RESIDUAL", p.residual), ("RELU", p.relu)],
         groups: groups_for(u64::from(p.pixels.div_ceil(8) * p.c4)),
-        lens: [p.words(), p.state(), p.slab(), p.words()],
+        lens: [p.words(), p.state(), p.slab(), p.words(), p.words()],
         tolerance: Tolerance::Budget { c: 6.0, terms: 0 }, // 2 ulps of rsqrt, one each for difference, product and sum
-        cost: (8 * p.words(), 2 * p.words()),
-        cases: cases(&[OFFSET, POSITIVE, NORMAL, Fill::Out]),
+        cost: ((8 + p.residual + p.relu) * p.words(), (2 + p.residual) * p.words()),
+        cases: fused(&[(0, 0), (0, 1), (1, 0), (1, 1)], &[OFFSET, POSITIVE, NORMAL, NORMAL, Fill::Out]),
         twin(a): {
-            let (x, state, params, mut y) = (a.f(0), a.f(1), a.f(2), a.out(3));
+            let (x, state, params, mut y) = (a.f(0), a.f(1), a.f(2), a.out(4));
             let running = |at: u32, k: usize| state[4 * at as usize + k];
             let inv = |k| (running(p.running_var, k) + f64::from(p.eps)).sqrt().recip();
-            normalize(p, x, params, &mut y, |k| (running(p.running_mean, k), inv(k)));
+            normalize(p, [x, params, a.f(3)], &mut y, |k| (running(p.running_mean, k), inv(k)));
         }
     }
 }
 
+/// dy, or dy where the gate is open.
+fn gated(p: &BatchNormParams, dy: &[f64], gate: &[f64], i: usize) -> f64 {
+    if p.relu == 1 && gate[i] <= 0.0 { 0.0 } else { dy[i] }
+}
+
 crate::kernel! {
-    /// Σ dy and Σ dy·x̂ of each tile.
+    /// Σ g and Σ g·x̂ of each tile, with g the gradient behind the ReLU's gate.
     pub BnBackwardStats(p: BatchNormParams) {
         source: crate::wgsl!("norm/bn_backward_stats"; "grid"),
-        bindings: [read("x"), read("dy"), read("stats"), write("part")],
-        consts: [],
+        bindings: [read("x"), read("dy"), read("gate"), read("stats"), write("part")],
+        consts: [("RELU", p.relu)],
         groups: groups_for(u64::from(p.tiles) * u64::from(p.c4)),
-        lens: [p.words(), p.words(), 8 * p.c4, p.partials()],
+        lens: [p.words(), p.words(), p.words(), 8 * p.c4, p.partials()],
         // Behind a global average pool an image's gradients are all the same, and so is each addition's rounding: up to tile/2 · ε.
         tolerance: Tolerance::Budget { c: 10.0, terms: p.tile.into() },
-        cost: (4 * p.words(), 2 * p.words() + p.partials()),
-        cases: [NORMAL, Fill::Uniform(0.1, 0.1)].into_iter().flat_map(|dy| cases(&[OFFSET, dy, POSITIVE, Fill::Out])).collect(),
+        cost: ((4 + p.relu) * p.words(), (2 + p.relu) * p.words() + p.partials()),
+        cases: [NORMAL, Fill::Uniform(0.1, 0.1)].into_iter().flat_map(|dy| {
+            fused(&[(0, 0), (0, 1)], &[OFFSET, dy, NORMAL, POSITIVE, Fill::Out])
+        }).collect(),
         twin(a): {
-            let (x, dy, stats, mut part) = (a.f(0), a.f(1), a.f(2), a.out(3));
+            let (x, dy, gate, stats, mut part) = (a.f(0), a.f(1), a.f(2), a.f(3), a.out(4));
             let c = 4 * p.c4 as usize;
             for (tile, k) in (0..p.tiles as usize).flat_map(|t| (0..c).map(move |k| (t, k))) {
                 let start = tile * p.tile as usize;
                 let pixels = start..(start + p.tile as usize).min(p.pixels as usize);
                 let (mut sum, mut dot) = ([0.0; 2], [0.0; 2]);
                 for i in pixels.map(|pixel| pixel * c + k) {
-                    let product = dy[i] * (x[i] - stats[k]) * stats[c + k];
-                    sum = [sum[0] + dy[i], sum[1] + dy[i].abs()];
+                    let g = gated(p, dy, gate, i);
+                    let product = g * (x[i] - stats[k]) * stats[c + k];
+                    sum = [sum[0] + g, sum[1] + g.abs()];
                     dot = [dot[0] + product, dot[1] + product.abs()];
                 }
                 part.set(tile * 2 * c + k, sum[0], sum[1]);
@@ -241,26 +274,32 @@ crate::kernel! {
 }
 
 crate::kernel! {
-    /// dgamma, dbeta, and the sums that the input gradient needs.
+    /// dgamma, dbeta, and the coefficients of the input gradient.
     pub BnBackwardMerge(p: BatchNormParams) {
         source: crate::wgsl!("norm/bn_backward_merge"; "grid", "reduce"),
-        bindings: [read("part"), write("sums"), write("grads")],
+        bindings: [read("part"), read("stats"), read("params"), write("coef"), write("grads")],
         consts: [],
         groups: p.c4.into(),
-        lens: [p.partials(), 8 * p.c4, p.slab()],
+        lens: [p.partials(), 8 * p.c4, p.slab(), 16 * p.c4, p.slab()],
         tolerance: Tolerance::Budget { c: 4.0, terms: p.tiles.into() },
-        cost: (p.partials(), p.partials() + 16 * p.c4),
-        cases: cases(&[NORMAL, Fill::Out, Fill::Out]),
+        cost: (p.partials(), p.partials() + 32 * p.c4),
+        cases: cases(&[NORMAL, POSITIVE, NORMAL, Fill::Out, Fill::Out]),
         twin(a): {
-            let (part, mut sums, mut grads) = (a.f(0), a.out(1), a.out(2));
-            let c = 4 * p.c4 as usize;
-            for (row, slab) in [(0, p.bias), (1, p.weight)] {
-                for k in 0..c {
+            let (part, stats, params, mut coef, mut grads) = (a.f(0), a.f(1), a.f(2), a.out(3), a.out(4));
+            let (c, m) = (4 * p.c4 as usize, f64::from(p.pixels));
+            for k in 0..c {
+                let row = |row: usize| {
                     let tiles = || (0..p.tiles as usize).map(|t| part[(2 * t + row) * c + k]);
-                    let (sum, mag) = (tiles().sum(), tiles().map(f64::abs).sum());
-                    sums.set(row * c + k, sum, mag);
-                    grads.set(4 * slab as usize + k, sum, mag);
-                }
+                    (tiles().sum::<f64>(), tiles().map(f64::abs).sum::<f64>())
+                };
+                let ((sum, sum_mag), (dot, dot_mag)) = (row(0), row(1));
+                let inv = stats[c + k];
+                coef.exact(k, stats[k]);
+                coef.exact(c + k, inv * params[4 * p.weight as usize + k]);
+                coef.set(2 * c + k, sum / m, sum_mag / m);
+                coef.set(3 * c + k, inv * dot / m, inv * dot_mag / m);
+                grads.set(4 * p.bias as usize + k, sum, sum_mag);
+                grads.set(4 * p.weight as usize + k, dot, dot_mag);
             }
         }
     }
@@ -270,23 +309,22 @@ crate::kernel! {
     /// The input gradient.
     pub BnBackwardApply(p: BatchNormParams) {
         source: crate::wgsl!("norm/bn_backward_apply"; "grid"),
-        bindings: [read("x"), read("dy"), read("stats"), read("sums"), read("params"), write("dx")],
-        consts: [],
+        bindings: [read("x"), read("dy"), read("gate"), read("coef"), write("dx")],
+        consts: [("RELU", p.relu)],
         groups: groups_for(u64::from(p.pixels.div_ceil(8) * p.c4)),
-        lens: [p.words(), p.words(), 8 * p.c4, 8 * p.c4, p.slab(), p.words()],
-        tolerance: Tolerance::Budget { c: 8.0, terms: 0 }, // eight roundings on the longest path
-        cost: (9 * p.words(), 3 * p.words()),
-        cases: cases(&[OFFSET, NORMAL, POSITIVE, NORMAL, NORMAL, Fill::Out]),
+        lens: [p.words(), p.words(), p.words(), 16 * p.c4, p.words()],
+        tolerance: Tolerance::Budget { c: 6.0, terms: 0 }, // six roundings on the longest path
+        cost: ((6 + p.relu) * p.words(), (3 + p.relu) * p.words()),
+        cases: fused(&[(0, 0), (0, 1)], &[OFFSET, NORMAL, NORMAL, NORMAL, Fill::Out]),
         twin(a): {
-            let (x, dy, stats, sums, params, mut dx) = (a.f(0), a.f(1), a.f(2), a.f(3), a.f(4), a.out(5));
-            let (c, m) = (4 * p.c4 as usize, f64::from(p.pixels));
+            let (x, dy, gate, coef, mut dx) = (a.f(0), a.f(1), a.f(2), a.f(3), a.out(4));
+            let c = 4 * p.c4 as usize;
             for i in 0..p.words() as usize {
                 let k = i % c;
-                let (inv, gamma) = (stats[c + k], params[4 * p.weight as usize + k]);
-                let normal = (x[i] - stats[k]) * inv;
-                let terms = [dy[i], -sums[k] / m, -normal * sums[c + k] / m];
+                let [mean, scale, mean_g, slope] = [0, 1, 2, 3].map(|row| coef[row * c + k]);
+                let terms = [gated(p, dy, gate, i), -mean_g, -(x[i] - mean) * slope];
                 let mag = terms.iter().map(|t| t.abs()).sum::<f64>();
-                dx.set(i, inv * gamma * terms.iter().sum::<f64>(), (inv * gamma).abs() * mag);
+                dx.set(i, scale * terms.iter().sum::<f64>(), scale.abs() * mag);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The optimizer.
 
-use super::{Case, Fill, Tolerance, groups_for, read, update};
+use super::{Case, Fill, Out, Tolerance, groups_for, read, update};
 
 crate::params! {
     /// One SGD step over a parameter slab.
@@ -40,19 +40,34 @@ crate::kernel! {
         }).collect(),
         twin(a): {
             let (grads, mut params, mut velocity) = (a.f(0), a.out(1), a.out(2));
-            let (momentum, decay) = (f64::from(p.momentum), f64::from(p.decay));
+            let rule = SgdRule { nesterov: p.nesterov == 1, momentum: p.momentum, decay: p.decay };
             for (i, grad) in grads.iter().enumerate().take(4 * p.len4 as usize) {
-                let (w, old) = (params.v[i], velocity.v[i]);
-                let g = grad + decay * w;
-                let v = momentum * old + g;
-                let v_mag = (momentum * old).abs() + grad.abs() + (decay * w).abs();
-                let d = if p.nesterov == 1 { g + momentum * v } else { v };
-                let latent = if i as u32 / 4 >= p.latents { p.latent_rate } else { 1.0 };
                 // The rate is rounded to f32 before it is used, as in the shader.
-                let rate = f64::from(p.rate * latent);
-                velocity.set(i, v, v_mag);
-                params.set(i, w - rate * d, w.abs() + 2.0 * rate.abs() * v_mag);
+                let rate = p.rate * if i as u32 / 4 >= p.latents { p.latent_rate } else { 1.0 };
+                rule.step(i, (*grad, grad.abs()), rate, &mut params, &mut velocity);
             }
         }
+    }
+}
+
+/// SGD's rule for one parameter, for the twins of all kernels that apply it.
+pub(super) struct SgdRule {
+    pub nesterov: bool,
+    pub momentum: f32,
+    pub decay: f32,
+}
+
+impl SgdRule {
+    /// v ← momentum · v + g with g = gradient + decay · w; w ← w − rate · (g + momentum · v under Nesterov, else v).
+    /// The gradient comes with its Σ|terms|.
+    pub fn step(&self, i: usize, (gradient, mag): (f64, f64), rate: f32, params: &mut Out, velocity: &mut Out) {
+        let (momentum, decay, rate) = (f64::from(self.momentum), f64::from(self.decay), f64::from(rate));
+        let (w, old) = (params.v[i], velocity.v[i]);
+        let g = gradient + decay * w;
+        let v = momentum * old + g;
+        let v_mag = (momentum * old).abs() + mag + (decay * w).abs();
+        let d = if self.nesterov { g + momentum * v } else { v };
+        velocity.set(i, v, v_mag);
+        params.set(i, w - rate * d, w.abs() + 2.0 * rate.abs() * v_mag);
     }
 }

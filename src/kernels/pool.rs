@@ -25,6 +25,8 @@ crate::params! {
         shift: u32,
         /// Distance of the pixels that are kept.
         stride: u32,
+        /// 1: a ReLU's output gates the gradient.
+        relu: u32,
     }
 }
 
@@ -33,7 +35,19 @@ impl PadShortcutParams {
     pub fn new(n: u32, [h, w, channels]: [u32; 3], cout: u32, stride: u32) -> Self {
         let pad4 = |c: u32| c.next_multiple_of(4);
         let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
-        Self { n, h, w, cin: pad4(channels), oh, ow, cout: pad4(cout), channels, shift: (cout - channels) / 2, stride }
+        Self {
+            n,
+            h,
+            w,
+            cin: pad4(channels),
+            oh,
+            ow,
+            cout: pad4(cout),
+            channels,
+            shift: (cout - channels) / 2,
+            stride,
+            relu: 0,
+        }
     }
     fn input(&self) -> u32 {
         self.n * self.h * self.w * self.cin
@@ -54,11 +68,12 @@ impl PadShortcutParams {
     }
 }
 
-fn pad_cases() -> Vec<Case<PadShortcutParams>> {
+fn pad_cases(relu: u32, fills: &[Fill]) -> Vec<Case<PadShortcutParams>> {
     [(2, [8, 8, 16], 32, 2), (1, [7, 9, 10], 20, 2), (3, [4, 4, 3], 5, 1), (1, [1, 1, 4], 8, 2)]
         .map(|(n, input, cout, stride)| {
             let name = format!("{n}x{input:?} to {cout}, stride {stride}");
-            Case::new(name, PadShortcutParams::new(n, input, cout, stride), vec![Fill::Normal(1.0), Fill::Out])
+            let p = PadShortcutParams { relu, ..PadShortcutParams::new(n, input, cout, stride) };
+            Case::new(format!("{name}, ReLU {relu}"), p, fills.to_vec())
         })
         .to_vec()
 }
@@ -73,7 +88,7 @@ crate::kernel! {
         lens: [p.input(), p.output()],
         tolerance: Tolerance::Exact,
         cost: (0, p.n * p.oh * p.ow * p.channels + p.output()),
-        cases: pad_cases(),
+        cases: pad_cases(0, &[Fill::Normal(1.0), Fill::Out]),
         twin(a): {
             let (x, mut y) = (a.f(0), a.out(1));
             (0..p.output() as usize).for_each(|o| y.exact(o, 0.0));
@@ -86,17 +101,17 @@ crate::kernel! {
     /// Gradient of [`PadShortcut`].
     pub PadShortcutBackward(p: PadShortcutParams) {
         source: crate::wgsl!("pool/pad_shortcut_backward"; "grid"),
-        bindings: [read("dy"), write("dx")],
-        consts: [],
+        bindings: [read("dy"), read("gate"), write("dx")],
+        consts: [("RELU", p.relu)],
         groups: groups_for(u64::from(p.input() / 4)),
-        lens: [p.output(), p.input()],
+        lens: [p.output(), p.output(), p.input()],
         tolerance: Tolerance::Exact,
-        cost: (0, p.n * p.oh * p.ow * p.channels + p.input()),
-        cases: pad_cases(),
+        cost: (0, (1 + p.relu) * p.n * p.oh * p.ow * p.channels + p.input()),
+        cases: [0, 1].into_iter().flat_map(|relu| pad_cases(relu, &[Fill::Normal(1.0), Fill::Normal(1.0), Fill::Out])).collect(),
         twin(a): {
-            let (dy, mut dx) = (a.f(0), a.out(1));
+            let (dy, gate, mut dx) = (a.f(0), a.f(1), a.out(2));
             (0..p.input() as usize).for_each(|i| dx.exact(i, 0.0));
-            p.kept(|i, o| dx.exact(i, dy[o]));
+            p.kept(|i, o| dx.exact(i, if p.relu == 1 && gate[o] <= 0.0 { 0.0 } else { dy[o] }));
         }
     }
 }

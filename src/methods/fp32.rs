@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{Bound, LatentInit, Method, WeightShape, normal};
 use crate::graph::Call;
 use crate::kernels::compose::fp32::{ComposeParams, Fp32Backward, Fp32Compose};
+use crate::kernels::optim::SgdParams;
 
 /// Plain single-precision weights.
 pub(super) struct Fp32;
@@ -34,6 +35,9 @@ impl Method for Fp32 {
     }
     fn backward(&self, _: u32, b: &Bound, _: f32) -> Call {
         Call::fixed(&Fp32Backward, &[b.table, b.dweight, b.grads], ComposeParams { groups: b.groups })
+    }
+    fn update(&self, _: u32, _: &Bound, _: f32, _: SgdParams) -> Option<Call> {
+        None // one small layer as a rule, and the optimizer's pass over the slab is due anyway
     }
     fn regularizer(&self, _: &Bound) -> Option<Call> {
         None

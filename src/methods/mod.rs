@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::error::{Error, Result};
 use crate::graph::{Call, Ref};
+use crate::kernels::optim::SgdParams;
 
 /// How latents start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
@@ -47,6 +48,8 @@ impl WeightShape {
 /// The buffers of one dispatch over a slab's layers of one method.
 #[derive(Clone, Copy, Debug)]
 pub struct Bound {
+    /// Parameter group.
+    pub group: usize,
     /// Workgroups in the segment table.
     pub groups: u32,
     /// Segment table.
@@ -61,6 +64,8 @@ pub struct Bound {
     pub dweight: Ref,
     /// Gradients of the parameter slab.
     pub grads: Ref,
+    /// Momenta of the parameter slab.
+    pub momenta: Ref,
     /// Partial sums of the regularizer.
     pub regularizer: Ref,
     /// The dispatch's first partial sum there.
@@ -85,6 +90,9 @@ pub trait Method: Sync {
     fn compose(&self, bits: u32, b: &Bound) -> Call;
     /// The dispatch that turns dL/dW into latent gradients; `alpha` is the regularizer's factor.
     fn backward(&self, bits: u32, b: &Bound, alpha: f32) -> Call;
+    /// The dispatch that does the work of [`Method::backward`], [`Method::regularizer`] and the optimizer on all of the layers' latents
+    /// at once, where there is one; `sgd` holds the optimizer's settings.
+    fn update(&self, bits: u32, b: &Bound, alpha: f32, sgd: SgdParams) -> Option<Call>;
     /// The dispatch that sums the regularizer, where there is one: as many partial sums as workgroups.
     fn regularizer(&self, b: &Bound) -> Option<Call>;
 }

@@ -5,8 +5,11 @@
 use rand_chacha::ChaCha8Rng;
 
 use super::{Bound, LatentInit, Method, WeightShape, normal};
-use crate::graph::Call;
-use crate::kernels::compose::s3::{S3Backward, S3Compose, S3Params, S3Regularizer, S3RegularizerParams};
+use crate::graph::{Call, Vars};
+use crate::kernels::compose::s3::{
+    S3Backward, S3Compose, S3Params, S3Regularizer, S3RegularizerParams, S3Update, S3UpdateParams,
+};
+use crate::kernels::optim::SgdParams;
 
 /// Sign-sparse-shift reparametrization.
 pub(super) struct S3;
@@ -53,6 +56,13 @@ impl Method for S3 {
     fn backward(&self, bits: u32, b: &Bound, alpha: f32) -> Call {
         let params = S3Params { groups: b.groups, shifts: shifts(bits), alpha };
         Call::fixed(&S3Backward, &[b.table, b.params, b.dweight, b.grads], params)
+    }
+    fn update(&self, bits: u32, b: &Bound, alpha: f32, sgd: SgdParams) -> Option<Call> {
+        let SgdParams { nesterov, latent_rate, momentum, decay, .. } = sgd;
+        let (groups, shifts, out) = (b.groups, shifts(bits), b.regularizer_at);
+        let base = S3UpdateParams { groups, shifts, alpha, out, nesterov, rate: 0.0, momentum, decay };
+        let args = [b.table, b.dweight, b.params, b.momenta, b.regularizer];
+        Some(Call::new(&S3Update, &args, move |v: &Vars| S3UpdateParams { rate: v.rate * latent_rate, ..base }))
     }
     fn regularizer(&self, b: &Bound) -> Option<Call> {
         let params = S3RegularizerParams { groups: b.groups, out: b.regularizer_at };

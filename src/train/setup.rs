@@ -79,6 +79,7 @@ impl Setup {
             decay: c.weight_decay,
             latent_rate: c.latent_lr,
             alpha: c.dense_reg,
+            keep_gradients: false,
             rungs,
             max_words: 0,
             subgroup: None,

@@ -1,6 +1,6 @@
 //! fp32: W = weight.
 
-use super::{example, example_words, one_case, segments, table};
+use super::{SHARE, example, example_words, one_case, segments, table};
 use crate::kernels::{Fill, Tolerance, read, read_u32, write};
 
 crate::params! {
@@ -20,7 +20,7 @@ crate::kernel! {
         groups: p.groups.into(),
         lens: [p.groups, example_words(1)[0], example_words(1)[1], example_words(1)[1]],
         tolerance: Tolerance::Exact,
-        cost: (0, 64 * 3 * p.groups),
+        cost: (0, SHARE * 3 * p.groups),
         cases: vec![one_case("three layers", ComposeParams { groups: table(&example(1)).1 }, 1, &[Fill::Out, Fill::Out])],
         twin(a): {
             let (layers, params) = (segments(a.u(0), p.groups), a.f(1));
@@ -43,7 +43,7 @@ crate::kernel! {
         groups: p.groups.into(),
         lens: [p.groups, example_words(1)[1], example_words(1)[0]],
         tolerance: Tolerance::Exact,
-        cost: (0, 64 * 2 * p.groups),
+        cost: (0, SHARE * 2 * p.groups),
         cases: {
             let (words, groups) = table(&example(1));
             let fills = vec![Fill::Table(words), Fill::Normal(1.0), Fill::Out];

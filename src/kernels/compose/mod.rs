@@ -7,7 +7,10 @@
 pub mod fp32;
 pub mod s3;
 
-use super::{Case, Fill, GROUP};
+use super::{Case, Fill};
+
+/// Weights of one layer that a workgroup works on: several an invocation, so that it looks its layer up once for all of them.
+pub(super) const SHARE: u32 = 256;
 
 /// One layer in a segment table; offsets in words.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,7 +36,7 @@ impl Segment {
     }
     /// Workgroups of the layer.
     pub fn groups(&self) -> u32 {
-        self.count().div_ceil(GROUP)
+        self.count().div_ceil(SHARE)
     }
     /// Where weight `i` stands in the padded W and in the transposed one.
     pub fn indices(&self, i: u32) -> [usize; 2] {

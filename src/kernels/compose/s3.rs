@@ -1,7 +1,8 @@
 //! S3 (NeurIPS 2021): W = sgn(sign) · \[sparse > 0\] · 2^{s_T}, and its straight-through backward.
 
-use super::{example, example_words, one_case, segments, table};
-use crate::kernels::{Case, Fill, Tolerance, read, read_u32, write};
+use super::{SHARE, example, example_words, latents, one_case, segments, table};
+use crate::kernels::optim::SgdRule;
+use crate::kernels::{Case, Fill, Tolerance, read, read_u32, update, write};
 
 crate::params! {
     /// Composition of S3 layers.
@@ -58,6 +59,19 @@ impl Weight {
     fn power(&self) -> f64 {
         f64::from(shift_exponent(&self.gates, self.gates.len())).exp2()
     }
+    /// The straight-through gradient of each latent from g = dL/dW, `regularizer` taken off the sparse one's; each with Σ|terms|.
+    fn gradients(&self, g: f64, regularizer: f64) -> Vec<(f64, f64)> {
+        let exact = |v: f64| (v, v.abs());
+        let through = g * self.sign * self.power();
+        let ds = through * self.kept() * std::f64::consts::LN_2;
+        let shift = |t: usize| {
+            let open = self.gates[t + 1..].iter().all(|g| *g);
+            let step = f64::from(shift_exponent(&self.gates, t) + 1);
+            exact(if open { ds * step } else { 0.0 })
+        };
+        let first = [exact(g * self.kept() * self.power()), (through - regularizer, through.abs() + regularizer)];
+        first.into_iter().chain((0..self.gates.len()).map(shift)).collect()
+    }
 }
 
 crate::kernel! {
@@ -69,7 +83,7 @@ crate::kernel! {
         groups: p.groups.into(),
         lens: [p.groups, example_words(p.latents())[0], example_words(p.latents())[1], example_words(p.latents())[1]],
         tolerance: Tolerance::Exact,
-        cost: (64 * (p.shifts + 3) * p.groups, 64 * (p.latents() + 2) * p.groups),
+        cost: (SHARE * (p.shifts + 3) * p.groups, SHARE * (p.latents() + 2) * p.groups),
         cases: cases(&[Fill::Out, Fill::Out]),
         twin(a): {
             let (layers, params) = (segments(a.u(0), p.groups), a.f(1));
@@ -94,23 +108,15 @@ crate::kernel! {
         groups: p.groups.into(),
         lens: [p.groups, example_words(p.latents())[0], example_words(p.latents())[1], example_words(p.latents())[0]],
         tolerance: Tolerance::Budget { c: 3.0, terms: 0 }, // ln 2 and two products
-        cost: (64 * (4 * p.shifts + 6) * p.groups, 64 * (2 * p.latents() + 1) * p.groups),
+        cost: (SHARE * (4 * p.shifts + 6) * p.groups, SHARE * (2 * p.latents() + 1) * p.groups),
         cases: cases(&[Fill::Normal(1.0), Fill::Out]),
         twin(a): {
             let (layers, params, dweight, mut grads) = (segments(a.u(0), p.groups), a.f(1), a.f(2), a.out(3));
             for (s, i) in layers.iter().flat_map(|s| (0..s.count()).map(move |i| (s, i))) {
                 let w = Weight::load(params, s, i, p.shifts);
-                let g = dweight[s.indices(i)[0]];
-                let at = |k: u32| (s.base + k * s.stride + i) as usize;
-                grads.exact(at(0), g * w.kept() * w.power());
                 let regularizer = if w.sparse < 0.0 { f64::from(p.alpha) } else { 0.0 };
-                let through = g * w.sign * w.power();
-                grads.set(at(1), through - regularizer, through.abs() + regularizer);
-                let ds = through * w.kept() * std::f64::consts::LN_2;
-                for t in 0..p.shifts as usize {
-                    let open = w.gates[t + 1..].iter().all(|g| *g);
-                    let step = f64::from(shift_exponent(&w.gates, t) + 1);
-                    grads.exact(at(2 + t as u32), if open { ds * step } else { 0.0 });
+                for (k, (gradient, mag)) in w.gradients(dweight[s.indices(i)[0]], regularizer).into_iter().enumerate() {
+                    grads.set((s.base + k as u32 * s.stride + i) as usize, gradient, mag);
                 }
             }
         }
@@ -128,24 +134,104 @@ crate::params! {
 }
 
 crate::kernel! {
-    /// Σ max(−sparse, 0) in partial sums of 64 weights.
+    /// Σ max(−sparse, 0) in partial sums of a workgroup's weights.
     pub S3Regularizer(p: S3RegularizerParams) {
         source: crate::wgsl!("compose/s3_regularizer"; "grid", "segment", "reduce"),
         bindings: [read_u32("table"), read("params"), write("part")],
         consts: [],
         groups: p.groups.into(),
         lens: [p.groups, example_words(2)[0], p.out + p.groups],
-        tolerance: Tolerance::Budget { c: 1.0, terms: 64 },
-        cost: (64 * p.groups, 64 * p.groups),
+        tolerance: Tolerance::Budget { c: 1.0, terms: SHARE.into() },
+        cost: (SHARE * p.groups, SHARE * p.groups),
         cases: vec![one_case("three layers", S3RegularizerParams { groups: table(&example(2)).1, out: 5 }, 2, &[Fill::Out])],
         twin(a): {
             let (layers, params, mut part) = (segments(a.u(0), p.groups), a.f(1), a.out(2));
             let mut g = p.out as usize;
             for s in layers {
                 let sparse = &params[(s.base + s.stride) as usize..][..s.count() as usize];
-                for group in sparse.chunks(64) {
+                for group in sparse.chunks(SHARE as usize) {
                     part.exact(g, group.iter().map(|v| (-v).max(0.0)).sum());
                     g += 1;
+                }
+            }
+        }
+    }
+}
+
+crate::params! {
+    /// One SGD step of S3 latents.
+    pub struct S3UpdateParams {
+        /// Workgroups in the segment table.
+        groups: u32,
+        /// Shift latents T = 2^(bits − 1) − 2; compiled into the shader.
+        shifts: u32,
+        /// Factor of the dense-weight regularizer.
+        alpha: f32,
+        /// First partial sum of the regularizer.
+        out: u32,
+        /// 1 for Nesterov momentum.
+        nesterov: u32,
+        /// The latents' learning rate.
+        rate: f32,
+        /// Momentum.
+        momentum: f32,
+        /// Weight decay.
+        decay: f32,
+    }
+}
+
+fn update_cases() -> Vec<Case<S3UpdateParams>> {
+    let case = |(shifts, nesterov): (u32, u32)| {
+        let groups = table(&example(shifts + 2)).1;
+        let p = S3UpdateParams { groups, shifts, alpha: 0.01, out: 5, nesterov, rate: 3.0, momentum: 0.9, decay: 0.05 };
+        let [words, _] = example_words(shifts + 2);
+        let fills = [
+            Fill::Table(table(&example(shifts + 2)).0),
+            Fill::Normal(1.0),
+            latents(words),
+            Fill::Normal(1.0),
+            Fill::Out,
+        ];
+        Case::new(format!("{shifts} shift latents, nesterov {nesterov}"), p, fills.to_vec())
+    };
+    SHIFTS.into_iter().flat_map(|s| [(s, 0), (s, 1)]).map(case).collect()
+}
+
+crate::kernel! {
+    /// Straight-through gradients, the regularizer's value and the optimizer's step of all S3 latents in one pass.
+    pub S3Update(p: S3UpdateParams) {
+        source: crate::wgsl!("compose/s3_update"; "grid", "num", "segment", "s3", "reduce"),
+        bindings: [read_u32("table"), read("dweight"), update("params"), update("velocity"), write("part")],
+        consts: [("T", p.shifts)],
+        groups: p.groups.into(),
+        lens: [
+            p.groups, example_words(p.shifts + 2)[1], example_words(p.shifts + 2)[0], example_words(p.shifts + 2)[0],
+            p.out + p.groups
+        ],
+        // The parts' bounds: three for the gradient, four for the step; the regularizer's sum of 256 needs less.
+        tolerance: Tolerance::Budget { c: 7.0, terms: 0 },
+        cost: (SHARE * (10 * p.shifts + 20) * p.groups, SHARE * (4 * (p.shifts + 2) + 1) * p.groups),
+        cases: update_cases(),
+        twin(a): {
+            let (layers, dweight) = (segments(a.u(0), p.groups), a.f(1));
+            let (mut params, mut velocity, mut part) = (a.out(2), a.out(3), a.out(4));
+            let rule = SgdRule { nesterov: p.nesterov == 1, momentum: p.momentum, decay: p.decay };
+            let mut group = p.out as usize;
+            for s in layers {
+                for share in (0..s.count()).collect::<Vec<_>>().chunks(SHARE as usize) {
+                    let mut penalty = 0.0;
+                    for &i in share {
+                        let w = Weight::load(params.v, &s, i, p.shifts);
+                        penalty += (-w.sparse).max(0.0);
+                        let regularizer = if w.sparse < 0.0 { f64::from(p.alpha) } else { 0.0 };
+                        let gradients = w.gradients(dweight[s.indices(i)[0]], regularizer);
+                        for (k, gradient) in gradients.into_iter().enumerate() {
+                            let at = (s.base + k as u32 * s.stride + i) as usize;
+                            rule.step(at, gradient, p.rate, &mut params, &mut velocity);
+                        }
+                    }
+                    part.exact(group, penalty);
+                    group += 1;
                 }
             }
         }

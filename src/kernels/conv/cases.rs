@@ -1,6 +1,6 @@
 //! The shapes that every rung must get right.
 
-use super::ConvParams;
+use super::{ConvParams, Family};
 use crate::kernels::{Case, Fill};
 
 /// (images, [h, w, cin], cout, [k, stride, pad]): sizes around the register tiles, odd channels, strides, kernel sizes, paddings.
@@ -25,13 +25,19 @@ const SHAPES: &[(u32, [u32; 3], u32, [u32; 3])] = &[
 ];
 
 /// The shapes for subgroups of this size.
-pub(super) fn all(subgroup: u32) -> Vec<Case<ConvParams>> {
+pub(super) fn all(family: Family, subgroup: u32) -> Vec<Case<ConvParams>> {
     let case = |&(n, input, cout, conv): &(u32, [u32; 3], u32, [u32; 3])| {
         let p = ConvParams { offset: 3, chunk: 2, subgroup, ..ConvParams::new(n, input, cout, conv) };
         let ([h, w, c], [k, stride, pad]) = (input, conv);
         let lanes = if subgroup > 0 { format!(", subgroups of {subgroup}") } else { String::new() };
         let name = format!("{n}x{h}x{w}x{c} to {cout}, {k}x{k} stride {stride} pad {pad}{lanes}");
-        Case::new(name, p, vec![Fill::Normal(1.0), Fill::Normal(1.0), Fill::Out])
+        let mut fills = vec![Fill::Normal(1.0), Fill::Normal(1.0), Fill::Out];
+        if family != Family::BackwardInput {
+            return vec![Case::new(name, p, fills)];
+        }
+        fills.splice(2..2, [Fill::Normal(1.0), Fill::Normal(1.0)]);
+        let skips = [(0, ""), (1, ", skip"), (2, ", gated skip")];
+        skips.map(|(skip, what)| Case::new(format!("{name}{what}"), ConvParams { skip, ..p }, fills.clone())).to_vec()
     };
-    SHAPES.iter().map(case).collect()
+    SHAPES.iter().flat_map(case).collect()
 }

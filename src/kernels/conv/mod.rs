@@ -43,6 +43,8 @@ crate::params! {
         chunk: u32,
         /// Lanes of a subgroup; 0 where the adapter has none of a fixed size.
         subgroup: u32,
+        /// What a residual connection adds to the input gradient: 0 nothing, 1 its gradient, 2 that where its ReLU was open.
+        skip: u32,
     }
 }
 
@@ -51,7 +53,7 @@ impl ConvParams {
     pub fn new(n: u32, [h, w, cin]: [u32; 3], cout: u32, [k, stride, pad]: [u32; 3]) -> Self {
         let out = |size: u32| (size + 2 * pad - k) / stride + 1;
         let (cin4, cout4) = (cin.div_ceil(4), cout.div_ceil(4));
-        Self { n, h, w, cin4, oh: out(h), ow: out(w), cout4, k, stride, pad, offset: 0, chunk: 1, subgroup: 0 }
+        Self { n, h, w, cin4, oh: out(h), ow: out(w), cout4, k, stride, pad, offset: 0, chunk: 1, subgroup: 0, skip: 0 }
     }
     /// Padded weights of the layer.
     pub fn weights(&self) -> usize {
@@ -120,7 +122,7 @@ impl Kernel for Rung {
     fn bindings(&self) -> &'static [Binding] {
         match self.family {
             Family::Forward => const { &[read("x"), read("weight"), write("y")] },
-            Family::BackwardInput => const { &[read("dy"), read("weight_t"), write("dx")] },
+            Family::BackwardInput => const { &[read("dy"), read("weight_t"), read("skip"), read("gate"), write("dx")] },
             Family::BackwardWeight => const { &[read("x"), read("dy"), write("part")] },
         }
     }
@@ -133,7 +135,10 @@ impl Kernel for Rung {
     fn lens(&self, p: &ConvParams) -> Vec<usize> {
         match self.family {
             Family::Forward => vec![p.input(), p.slab(), p.output()],
-            Family::BackwardInput => vec![p.output(), p.slab(), p.input()],
+            Family::BackwardInput => {
+                let skip = if p.skip > 0 { p.input() } else { 0 };
+                vec![p.output(), p.slab(), skip, skip, p.input()]
+            }
             Family::BackwardWeight => vec![p.input(), p.output(), p.chunks() as usize * p.weights()],
         }
     }
@@ -155,10 +160,12 @@ impl Kernel for Rung {
     }
     fn cases(&self) -> Vec<Case<ConvParams>> {
         let sizes: &[u32] = if self.subgroups { &[4, 8, 16, 32, 64] } else { &[0] };
-        sizes.iter().flat_map(|s| cases::all(*s)).filter(|c| self.fits(&c.params)).collect()
+        sizes.iter().flat_map(|s| cases::all(self.family, *s)).filter(|c| self.fits(&c.params)).collect()
     }
     fn cost(&self, p: &ConvParams) -> Cost {
-        p.cost()
+        let skip = if self.family == Family::BackwardInput { f64::from(p.skip) * p.input() as f64 } else { 0.0 };
+        let Cost { flops, bytes } = p.cost();
+        Cost { flops: flops + skip, bytes: bytes + 4.0 * skip }
     }
     fn subgroup(&self, p: &ConvParams) -> Option<u32> {
         self.subgroups.then_some(p.subgroup)

@@ -30,8 +30,8 @@ pub static FORWARD_DIRECT: Rung = Rung {
 /// Readable: one input gradient an invocation.
 pub static BACKWARD_INPUT_NAIVE: Rung = Rung {
     family: Family::BackwardInput,
-    source: crate::wgsl!("conv/conv_backward_input_naive"; "grid"),
-    consts: |_| Vec::new(),
+    source: crate::wgsl!("conv/conv_backward_input_naive"; "grid", "skip"),
+    consts: |p| vec![("SKIP", p.skip)],
     items: |p| 4 * vec4s(p.n * p.h * p.w, p.cin4),
     subgroups: false,
     shape: |_| true,
@@ -40,8 +40,8 @@ pub static BACKWARD_INPUT_NAIVE: Rung = Rung {
 /// Portable, register-blocked: 8 pixels times 8 input channels an invocation.
 pub static BACKWARD_INPUT_DIRECT: Rung = Rung {
     family: Family::BackwardInput,
-    source: crate::wgsl!("conv/conv_backward_input_direct"; "grid"),
-    consts: |_| Vec::new(),
+    source: crate::wgsl!("conv/conv_backward_input_direct"; "grid", "skip"),
+    consts: |p| vec![("SKIP", p.skip)],
     items: |p| vec4s(p.n * p.h * p.stride * p.w.div_ceil(p.stride).div_ceil(8), p.cin4.div_ceil(2)),
     subgroups: false,
     shape: |_| true,
@@ -99,10 +99,10 @@ pub static FORWARD_SUBGROUP: Rung = Rung {
 /// 4 pixels times 16 input channels an invocation, weights handed round in a subgroup.
 pub static BACKWARD_INPUT_SUBGROUP: Rung = Rung {
     family: Family::BackwardInput,
-    source: crate::wgsl!("conv/conv_backward_input_subgroup"; "grid"),
+    source: crate::wgsl!("conv/conv_backward_input_subgroup"; "grid", "skip"),
     consts: |p| {
         let block = taps_at_once(p, p.stride);
-        let shape = [("STRIDE", p.stride), ("BLOCK", block), ("COLS", 3 + block)];
+        let shape = [("STRIDE", p.stride), ("BLOCK", block), ("COLS", 3 + block), ("SKIP", p.skip)];
         fetching(p).into_iter().chain(shape).collect()
     },
     items: |p| {

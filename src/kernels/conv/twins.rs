@@ -18,8 +18,8 @@ fn pairs(p: &ConvParams, images: std::ops::Range<u32>, mut f: impl FnMut(usize, 
     }
 }
 
-/// `to[t] += Σ_s from[s] · weight[s, t]` for each pixel pair; the forward and the input gradient differ only in their roles.
-fn through_weights(a: &mut Args, p: &ConvParams, len: usize, [from4, to4]: [u32; 2], forward: bool) {
+/// `to[t] += Σ_s from[s] · weight[s, t]` for each pixel pair, and Σ|terms|; the forward and the input gradient differ only in their roles.
+fn through_weights(a: &Args, p: &ConvParams, len: usize, [from4, to4]: [u32; 2], forward: bool) -> [Vec<f64>; 2] {
     let (source, weight) = (a.f(0), a.f(1));
     let (from, to) = (4 * from4 as usize, 4 * to4 as usize);
     let (mut sum, mut mag) = (vec![0.0; len], vec![0.0; len]);
@@ -37,18 +37,26 @@ fn through_weights(a: &mut Args, p: &ConvParams, len: usize, [from4, to4]: [u32;
             }
         }
     });
-    let mut out = a.out(2);
-    for (i, (s, m)) in sum.into_iter().zip(mag).enumerate() {
-        out.set(i, s, m);
-    }
+    [sum, mag]
 }
 
 pub(super) fn forward(p: &ConvParams, a: &mut Args) {
-    through_weights(a, p, p.output(), [p.cin4, p.cout4], true);
+    let [sum, mag] = through_weights(a, p, p.output(), [p.cin4, p.cout4], true);
+    let mut out = a.out(2);
+    sum.into_iter().zip(mag).enumerate().for_each(|(i, (s, m))| out.set(i, s, m));
 }
 
 pub(super) fn backward_input(p: &ConvParams, a: &mut Args) {
-    through_weights(a, p, p.input(), [p.cout4, p.cin4], false);
+    let [sum, mag] = through_weights(a, p, p.input(), [p.cout4, p.cin4], false);
+    let (skip, gate, mut out) = (a.f(2), a.f(3), a.out(4));
+    for (i, (s, m)) in sum.into_iter().zip(mag).enumerate() {
+        let skip = match p.skip {
+            0 => 0.0,
+            2 if gate[i] <= 0.0 => 0.0,
+            _ => skip[i],
+        };
+        out.set(i, s + skip, m + skip.abs());
+    }
 }
 
 pub(super) fn backward_weight(p: &ConvParams, a: &mut Args) {

@@ -1,28 +1,28 @@
 //! From the graph to programs: forward, loss, backward and update as kernel calls.
 //!
-//! The backward pass is built from the graph in reverse, one rule an operation; where two gradients meet they are added.
+//! [`fuse`] finds the batch norms that take the addition and the ReLU behind them along. The backward pass is built from the graph in
+//! reverse, one rule an operation; where two gradients meet they are added, in a convolution's own output where one is at hand.
+
+mod backward;
+mod forward;
+mod fuse;
 
 use std::collections::BTreeMap;
 
+use self::fuse::{Role, Unit};
 use super::builder::{Graph, LayerId, LayerKind, Node, NodeId, Op};
 use super::layout::Layout;
 use super::plan::BufferSpec;
 use super::program::{Call, Program, Ref, Vars};
 use crate::error::Result;
-use crate::kernels::act::{Add, ElementwiseParams, Relu, ReluBackward};
+use crate::kernels::act::ElementwiseParams;
 use crate::kernels::augment::{Augment, AugmentParams};
 use crate::kernels::compose::{Segment, table};
-use crate::kernels::conv::{self, ConvParams, Family, SumPartials, SumPartialsParams};
-use crate::kernels::linear::{LinearBackwardInput, LinearBackwardWeight, LinearForward, LinearParams};
+use crate::kernels::conv::{self, ConvParams, Family};
+use crate::kernels::linear::LinearParams;
 use crate::kernels::loss::{LossParams, Metrics, MetricsParams, RING_WORDS, SoftmaxCrossEntropy};
-use crate::kernels::norm::{
-    BatchNormParams, BnApply, BnBackwardApply, BnBackwardMerge, BnBackwardStats, BnEval, BnStats, BnStatsMerge,
-};
+use crate::kernels::norm::BatchNormParams;
 use crate::kernels::optim::{Sgd, SgdParams};
-use crate::kernels::pool::{
-    GlobalAvgPool, GlobalAvgPoolBackward, GlobalAvgPoolParams, MaxPool, MaxPoolBackward, MaxPoolParams, PadShortcut,
-    PadShortcutBackward, PadShortcutParams,
-};
 use crate::kernels::{AnyKernel, Elem};
 use crate::methods::{Bound, MethodSpec};
 
@@ -65,6 +65,8 @@ pub struct Options {
     pub latent_rate: f32,
     /// Factor of the dense-weight regularizer.
     pub alpha: f32,
+    /// Whether a training step leaves the gradients of all parameters in memory, at the price of some speed.
+    pub keep_gradients: bool,
     /// Convolution rungs.
     pub rungs: RungChoice,
     /// Largest binding of the adapter in words.
@@ -118,6 +120,7 @@ pub struct Lowered {
 
 struct Lowering<'a> {
     graph: &'a Graph,
+    roles: Vec<Role>,
     o: &'a Options,
     layout: Layout,
     buffers: Vec<BufferSpec>,
@@ -132,11 +135,19 @@ struct Lowering<'a> {
     rungs: BTreeMap<String, String>,
 }
 
+/// A batch's losses on their way to the figures and to the backward pass.
+#[derive(Clone, Copy)]
+struct Outcome {
+    loss: Ref,
+    rank: Ref,
+    dlogits: Ref,
+}
+
 /// What the forward pass leaves for the backward pass.
 #[derive(Clone, Copy)]
 struct Value {
     out: Ref,
-    /// Batch statistics, or the max pool's taps.
+    /// Statistics of the batch norm that ends here, or the max pool's taps.
     saved: Option<Ref>,
 }
 
@@ -148,6 +159,7 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered> {
     let layout = Layout::new(graph, options.max_words);
     let mut l = Lowering {
         graph,
+        roles: fuse::roles(graph),
         o: options,
         layout,
         buffers: Vec::new(),
@@ -236,6 +248,7 @@ impl Lowering<'_> {
             self.buffers[at].contents = Some(words);
             let b = self.groups[group];
             let mut bound = Bound {
+                group,
                 groups,
                 table: Ref::Buffer(at),
                 params: Ref::Buffer(b.params),
@@ -243,6 +256,7 @@ impl Lowering<'_> {
                 weight_t: Ref::Buffer(b.weight_t),
                 dweight: Ref::Buffer(b.dweight),
                 grads: Ref::Buffer(b.grads),
+                momenta: Ref::Buffer(b.momenta),
                 regularizer: Ref::Buffer(0),
                 regularizer_at: self.regularizer_parts,
             };
@@ -263,26 +277,21 @@ impl Lowering<'_> {
     /// A training step, or an evaluation batch with its logits.
     fn program(&mut self, train: bool) -> Result<(Program, Ref)> {
         let mut p = Program::default();
-        let mut values = vec![self.input(&mut p, train)];
+        let mut values = vec![Some(self.input(&mut p, train))];
         if train {
             self.compose(&mut p);
-            for (m, b) in &self.bound {
-                m.method.regularizer(b).into_iter().for_each(|c| p.call(c.label("regularizer")));
-            }
         }
         for id in 1..self.graph.nodes.len() {
             let value = self.forward(&mut p, id, &values, train)?;
             values.push(value);
         }
-        let logits = values.last().expect("a graph has an input").out;
-        let dlogits = self.loss(&mut p, logits, train);
+        let logits = forward::read(&values, values.len() - 1);
+        let outcome = self.loss(&mut p, logits, train);
         if train {
-            self.backward(&mut p, &values, dlogits)?;
-            for (m, b) in &self.bound {
-                p.call(m.method.backward(m.bits, b, self.o.alpha).label("latents"));
-            }
+            self.backward(&mut p, &values, outcome.dlogits)?;
             self.update(&mut p);
         }
+        self.metrics(&mut p, outcome, train);
         Ok((p, logits))
     }
 
@@ -351,15 +360,21 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn norm_params(&self, node: &Node, layer: LayerId) -> impl Fn(&Vars) -> BatchNormParams + Clone + use<> {
+    /// The parameters of a batch norm's kernels, and its layer.
+    fn norm_params(&self, unit: Unit) -> (impl Fn(&Vars) -> BatchNormParams + Copy + use<>, LayerId) {
+        let node = &self.graph.nodes[unit.norm];
+        let Op::BatchNorm { layer } = node.op else { unreachable!("a unit starts at a batch norm") };
         let (s, place) = (node.shape, self.layout.places[layer]);
-        move |v: &Vars| BatchNormParams {
+        let at = move |v: &Vars| BatchNormParams {
             weight: place.params / 4,
             bias: (place.params + place.stride) / 4,
             running_mean: place.state / 4,
             running_var: (place.state + place.stride) / 4,
+            residual: unit.residual.is_some().into(),
+            relu: unit.relu.into(),
             ..BatchNormParams::new(v.n * s.h * s.w, s.c)
-        }
+        };
+        (at, layer)
     }
 
     fn linear_params(&self, layer: LayerId) -> impl Fn(&Vars) -> LinearParams + Clone + use<> {
@@ -371,63 +386,8 @@ impl Lowering<'_> {
         move |v: &Vars| LinearParams { n: v.n, features, stride: features.next_multiple_of(4), classes, weight, bias }
     }
 
-    fn forward(&mut self, p: &mut Program, id: NodeId, values: &[Value], train: bool) -> Result<Value> {
-        let node = self.graph.nodes[id].clone();
-        let x = values[node.inputs[0]].out;
-        let input = self.graph.shape(node.inputs[0]);
-        let out = self.activation(p, "", id);
-        let (name, mut saved) = (node.name.as_str(), None);
-        let len4 = node.shape.len4();
-        match node.op {
-            Op::Input => unreachable!("the input is node 0"),
-            Op::Conv { stride, pad, layer } => {
-                let params = self.conv_params(&node, stride, pad, layer);
-                let weight = Ref::Buffer(self.group(layer).weight);
-                self.conv_call(p, Family::Forward, params, &[x, weight, out], name)?;
-            }
-            Op::BatchNorm { layer } => {
-                let at = self.norm_params(&node, layer);
-                let (params, state) = (Ref::Buffer(self.group(layer).params), Ref::Buffer(self.state));
-                if train {
-                    let largest = at(&Vars { n: self.o.batch, ..Vars::default() });
-                    let part = p.tensor(format!("{name} tiles"), largest.partials().into(), Elem::F32);
-                    let stats = p.tensor(format!("{name} statistics"), 8 * u64::from(largest.c4), Elem::F32);
-                    p.call(Call::new(&BnStats, &[x, part], at.clone()).label(name));
-                    p.call(Call::new(&BnStatsMerge, &[part, stats, state], at.clone()).label(name));
-                    p.call(Call::new(&BnApply, &[x, stats, params, out], at).label(name));
-                    saved = Some(stats);
-                } else {
-                    p.call(Call::new(&BnEval, &[x, state, params, out], at).label(name));
-                }
-            }
-            Op::Relu => p.call(Call::new(&Relu, &[x, out], elementwise(len4)).label(name)),
-            Op::Add => p.call(Call::new(&Add, &[x, values[node.inputs[1]].out, out], elementwise(len4)).label(name)),
-            Op::PadShortcut { stride } => {
-                let cout = node.shape.c;
-                let at = move |v: &Vars| PadShortcutParams::new(v.n, input.hwc(), cout, stride);
-                p.call(Call::new(&PadShortcut, &[x, out], at).label(name));
-            }
-            Op::MaxPool { k, stride, pad } => {
-                let words = u64::from(self.o.batch) * 4 * u64::from(len4);
-                let tap = p.tensor(format!("{name} taps"), words, Elem::U32);
-                let at = move |v: &Vars| MaxPoolParams::new(v.n, input.hwc(), [k, stride, pad]);
-                p.call(Call::new(&MaxPool, &[x, out, tap], at).label(name));
-                saved = Some(tap);
-            }
-            Op::GlobalAvgPool => {
-                let at = move |v: &Vars| GlobalAvgPoolParams { n: v.n, hw: input.h * input.w, c4: input.c4() };
-                p.call(Call::new(&GlobalAvgPool, &[x, out], at).label(name));
-            }
-            Op::Linear { layer } => {
-                let params = Ref::Buffer(self.group(layer).params);
-                p.call(Call::new(&LinearForward, &[x, params, out], self.linear_params(layer)).label(name));
-            }
-        }
-        Ok(Value { out, saved })
-    }
-
-    /// Loss, figures and the logits' gradient.
-    fn loss(&self, p: &mut Program, logits: Ref, train: bool) -> Ref {
+    /// Loss and rank of each image, and the logits' gradient.
+    fn loss(&self, p: &mut Program, logits: Ref, train: bool) -> Outcome {
         let (classes, batch) = (self.graph.classes(), u64::from(self.o.batch));
         let loss = p.tensor("loss", batch, Elem::F32);
         let rank = p.tensor("rank", batch, Elem::U32);
@@ -436,107 +396,21 @@ impl Lowering<'_> {
         let at = move |v: &Vars| LossParams { n: v.n, classes, smoothing };
         let args = [logits, Ref::Buffer(self.batch), loss, rank, dlogits];
         p.call(Call::new(&SoftmaxCrossEntropy, &args, at).label("loss"));
+        Outcome { loss, rank, dlogits }
+    }
+
+    /// The step's figures; last, when the regularizer's partial sums are there.
+    fn metrics(&self, p: &mut Program, outcome: Outcome, train: bool) {
         let parts = if train { self.regularizer_parts } else { 0 };
         let at = move |v: &Vars| MetricsParams { n: v.n, parts, slot: v.slot };
-        let args = [loss, rank, Ref::Buffer(self.regularizer), Ref::Buffer(self.ring)];
+        let args = [outcome.loss, outcome.rank, Ref::Buffer(self.regularizer), Ref::Buffer(self.ring)];
         p.call(Call::new(&Metrics, &args, at).label("loss"));
-        dlogits
     }
 
-    fn backward(&mut self, p: &mut Program, values: &[Value], dlogits: Ref) -> Result<()> {
-        let mut grads: Vec<Option<Ref>> = vec![None; self.graph.nodes.len()];
-        *grads.last_mut().expect("a graph has an input") = Some(dlogits);
-        for id in (1..self.graph.nodes.len()).rev() {
-            // A node that nothing reads has no gradient.
-            let Some(dy) = grads[id] else { continue };
-            for (input, dx) in self.backward_rule(p, id, values, dy)? {
-                grads[input] = Some(match grads[input] {
-                    None => dx,
-                    Some(other) => {
-                        let sum = self.activation(p, "gradient of", input);
-                        let len4 = self.graph.shape(input).len4();
-                        let name = self.graph.nodes[input].name.as_str();
-                        p.call(Call::new(&Add, &[other, dx, sum], elementwise(len4)).label(name));
-                        sum
-                    }
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Gradients of a node's inputs from that of its output; gradients of its parameters go to their slabs.
-    fn backward_rule(&mut self, p: &mut Program, id: NodeId, values: &[Value], dy: Ref) -> Result<Vec<(NodeId, Ref)>> {
-        let node = self.graph.nodes[id].clone();
-        let (source, name) = (node.inputs[0], node.name.as_str());
-        let (x, input, Value { out, saved }) = (values[source].out, self.graph.shape(source), values[id]);
-        // The images need no gradient.
-        let wanted = source != 0;
-        let dx = match node.op {
-            Op::Input => unreachable!("the input has no rule"),
-            Op::Add => return Ok(node.inputs.iter().filter(|i| **i != 0).map(|i| (*i, dy)).collect()),
-            Op::Conv { stride, pad, layer } => {
-                let params = self.conv_params(&node, stride, pad, layer);
-                let part = params.chunks() as u64 * params.weights() as u64;
-                let part = p.tensor(format!("{name} partial gradients"), part, Elem::F32);
-                self.conv_call(p, Family::BackwardWeight, params, &[x, dy, part], name)?;
-                let len4 = params.weights() as u32 / 4;
-                let at = move |v: &Vars| SumPartialsParams {
-                    parts: v.n.div_ceil(params.chunk),
-                    len4,
-                    offset: params.offset,
-                };
-                let buffers = self.group(layer);
-                p.call(Call::new(&SumPartials, &[part, Ref::Buffer(buffers.dweight)], at).label(name));
-                if !wanted {
-                    return Ok(Vec::new());
-                }
-                let dx = self.activation(p, "gradient of", source);
-                self.conv_call(p, Family::BackwardInput, params, &[dy, Ref::Buffer(buffers.weight_t), dx], name)?;
-                return Ok(vec![(source, dx)]);
-            }
-            _ => self.activation(p, "gradient of", source),
-        };
-        match node.op {
-            Op::BatchNorm { layer } => {
-                let at = self.norm_params(&node, layer);
-                let largest = at(&Vars { n: self.o.batch, ..Vars::default() });
-                let stats = saved.expect("the forward pass saved statistics");
-                let buffers = self.group(layer);
-                let part = p.tensor(format!("{name} tiles"), largest.partials().into(), Elem::F32);
-                let sums = p.tensor(format!("{name} sums"), 8 * u64::from(largest.c4), Elem::F32);
-                p.call(Call::new(&BnBackwardStats, &[x, dy, stats, part], at.clone()).label(name));
-                p.call(Call::new(&BnBackwardMerge, &[part, sums, Ref::Buffer(buffers.grads)], at.clone()).label(name));
-                let args = [x, dy, stats, sums, Ref::Buffer(buffers.params), dx];
-                p.call(Call::new(&BnBackwardApply, &args, at).label(name));
-            }
-            Op::Relu => p.call(Call::new(&ReluBackward, &[out, dy, dx], elementwise(node.shape.len4())).label(name)),
-            Op::PadShortcut { stride } => {
-                let cout = node.shape.c;
-                let at = move |v: &Vars| PadShortcutParams::new(v.n, input.hwc(), cout, stride);
-                p.call(Call::new(&PadShortcutBackward, &[dy, dx], at).label(name));
-            }
-            Op::MaxPool { k, stride, pad } => {
-                let at = move |v: &Vars| MaxPoolParams::new(v.n, input.hwc(), [k, stride, pad]);
-                let tap = saved.expect("the forward pass saved taps");
-                p.call(Call::new(&MaxPoolBackward, &[dy, tap, dx], at).label(name));
-            }
-            Op::GlobalAvgPool => {
-                let at = move |v: &Vars| GlobalAvgPoolParams { n: v.n, hw: input.h * input.w, c4: input.c4() };
-                p.call(Call::new(&GlobalAvgPoolBackward, &[dy, dx], at).label(name));
-            }
-            Op::Linear { layer } => {
-                let (at, buffers) = (self.linear_params(layer), self.group(layer));
-                p.call(Call::new(&LinearBackwardWeight, &[x, dy, Ref::Buffer(buffers.grads)], at.clone()).label(name));
-                p.call(Call::new(&LinearBackwardInput, &[dy, Ref::Buffer(buffers.params), dx], at).label(name));
-            }
-            Op::Input | Op::Add | Op::Conv { .. } => unreachable!("handled above"),
-        }
-        Ok(if wanted { vec![(source, dx)] } else { Vec::new() })
-    }
-
+    /// From dL/dW and the gradients of the plain parameters to the next step's parameters. A method's fused update leaves no latent
+    /// gradients in memory; `keep_gradients` takes the separate kernels, which do.
     fn update(&self, p: &mut Program) {
-        for (size, b) in self.layout.groups.iter().zip(&self.groups) {
+        for (i, (size, b)) in self.layout.groups.iter().zip(&self.groups).enumerate() {
             let base = SgdParams {
                 len4: size.params / 4,
                 latents: size.latents / 4,
@@ -546,6 +420,21 @@ impl Lowering<'_> {
                 momentum: self.o.momentum,
                 decay: self.o.decay,
             };
+            let methods = || self.bound.iter().filter(|(_, b)| b.group == i);
+            let update = |m: &MethodSpec, b: &Bound| m.method.update(m.bits, b, self.o.alpha, base);
+            let latents = methods().filter(|(m, _)| m.method.scales_latent_rate());
+            // The slab's latents are its end: the optimizer's own pass stops before them only if all of them are taken care of.
+            let fused = !self.o.keep_gradients && latents.into_iter().all(|(m, b)| update(m, b).is_some());
+            for (m, b) in methods() {
+                match update(m, b).filter(|_| fused) {
+                    Some(call) => p.call(call.label("latents")),
+                    None => {
+                        m.method.regularizer(b).into_iter().for_each(|c| p.call(c.label("regularizer")));
+                        p.call(m.method.backward(m.bits, b, self.o.alpha).label("latents"));
+                    }
+                }
+            }
+            let base = SgdParams { len4: if fused { base.latents } else { base.len4 }, ..base };
             let args = [b.grads, b.params, b.momenta].map(Ref::Buffer);
             p.call(Call::new(&Sgd, &args, move |v: &Vars| SgdParams { rate: v.rate, ..base }).label("update"));
         }
