@@ -247,6 +247,13 @@ fn folders_that_are_taken_or_cannot_be_written() {
     assert!(place.get("run/last.safetensors") != old);
     let files = ["best.safetensors", "config.toml", "curves.svg", "last.safetensors", "metrics.jsonl", "note.txt"];
     assert_eq!(place.names("run"), files);
+
+    // A replacement that was killed after it took the old configuration away.
+    fs::remove_file(place.path("run/config.toml")).expect("a file");
+    refused(&place, "", 1, &["run", "no config.toml", "--out", "--force"]);
+    refused_line(&place, "train --resume run", 1, &["run", "no config.toml", "new run", "--force"]);
+    place.run(&with(TRAIN, "--force --seed 6")).ok();
+    assert_eq!(place.names("run"), files);
 }
 
 /// A file that may not grow stands for a disk that fills up: the write fails in its middle.
