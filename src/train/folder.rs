@@ -1,6 +1,7 @@
-//! A run's folder: config.toml, metrics.jsonl, best.safetensors, last.safetensors and curves.svg.
+//! A run's folder: config.toml, metrics.jsonl, best.safetensors, last.safetensors and curves.svg; one process at a time.
 
-use std::path::Path;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
 
 use super::config::Config;
 use crate::error::{Error, Result};
@@ -21,6 +22,45 @@ pub const CURVES: &str = "curves.svg";
 /// replacement stops half-way, new settings never stand over old weights.
 const FILES: [&str; 5] = [CONFIG, LAST, METRICS, BEST, CURVES];
 
+/// Locked while a process works in the folder. It stays there empty: to remove it could race with the next process.
+const LOCK: &str = ".lock";
+
+/// A run's folder that this process alone may write. The operating system ends the claim with the process, however that
+/// ends.
+#[derive(Debug)]
+pub struct Claim {
+    out: PathBuf,
+    _lock: Option<File>,
+}
+
+impl Claim {
+    /// Takes a folder that exists.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where another process works in it; [`Error::Io`] where it cannot be written.
+    pub fn take(out: &Path) -> Result<Self> {
+        let path = out.join(LOCK);
+        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = open.map_err(Error::io(&path, "create"))?;
+        let lock = match file.try_lock() {
+            Ok(()) => Some(file),
+            // Some network file systems know no locks; to train there is still better than not to.
+            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => None,
+            Err(TryLockError::Error(e)) => return Err(Error::io(&path, "lock")(e)),
+            Err(TryLockError::WouldBlock) => {
+                let hint = "wait for its end, stop it by Ctrl-C there, or choose another --out";
+                return Err(Error::checkpoint(out, "another s3gpu process is training in this folder", hint));
+            }
+        };
+        Ok(Self { out: out.into(), _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.out
+    }
+}
+
 /// Refuses a folder that holds a run, unless `force` is set.
 ///
 /// # Errors
@@ -40,14 +80,16 @@ pub fn check_free(out: &Path, force: bool) -> Result<()> {
     Err(Error::checkpoint(out, "this folder holds a run already", hint))
 }
 
-/// Makes a new run's folder.
+/// Makes a new run's folder and claims it.
 ///
 /// # Errors
-/// As [`check_free`]; [`Error::Io`] where it cannot be written.
-pub fn create(out: &Path, config: &Config, force: bool) -> Result<()> {
-    check_free(out, force)?;
+/// As [`check_free`] and [`Claim::take`]; [`Error::Io`] where it cannot be written.
+pub fn create(out: &Path, config: &Config, force: bool) -> Result<Claim> {
     std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
-    replace(out, config, || ())
+    let claim = Claim::take(out)?;
+    check_free(out, force)?;
+    replace(out, config, || ())?;
+    Ok(claim)
 }
 
 /// Puts `config` in place of all files of an old run, calling `changed` after each change of the folder.
@@ -161,7 +203,7 @@ mod tests {
             let held = FILES.iter().any(|f| state.contains_key(*f));
             assert_eq!(check_free(out, false).is_err(), held);
             create(out, &new, true).unwrap();
-            assert_eq!(files(out).keys().collect::<Vec<_>>(), [CONFIG, "note.txt"]);
+            assert_eq!(files(out).keys().collect::<Vec<_>>(), [LOCK, CONFIG, "note.txt"]);
             assert_eq!(read_config(out).unwrap(), new);
         }
     }
