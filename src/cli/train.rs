@@ -279,7 +279,9 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
     let mut run = Run::resume(&setup, gpu, records(&data), claim, last)?;
     let (now, before) = (run.progress(), &progress);
     if now.rungs != before.rungs {
-        note!("this adapter lacks some of the kernels that the run took before: it goes on, but not bit for bit");
+        note!(
+            "this adapter or version lacks some of the kernels that the run took before: it goes on, but not bit for bit"
+        );
     } else if now.adapter != before.adapter && !before.adapter.is_empty() {
         note!("the run was on {} before: it goes on, but not bit for bit", before.adapter);
     }

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
 use crate::gpu::{Gpu, describe};
 use crate::graph::lower::RungChoice;
+use crate::kernels::registry;
 use crate::model::Values;
 
 /// How a run ended.
@@ -92,7 +93,10 @@ impl<'a> Run<'a> {
         let path = out.join(LAST);
         let c = &setup.config;
         let (file, momenta, mut progress) = checkpoint::split(last, &path)?;
-        let rungs = RungChoice { forced: c.rungs.clone(), recorded: progress.rungs.clone() };
+        // A rung of another version does not stop the run: it goes on with what there is.
+        let mut recorded = progress.rungs.clone();
+        recorded.retain(|_, name| registry().iter().any(|kernel| kernel.name() == name));
+        let rungs = RungChoice { forced: c.rungs.clone(), recorded };
         let engine = Engine::new(gpu, &setup.graph, &setup.options(rungs))?;
         progress.rungs.clone_from(&engine.rungs);
         progress.adapter = describe(&engine.exec.gpu.info);
