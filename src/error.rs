@@ -68,6 +68,22 @@ pub enum Error {
         /// The way out, with the largest batch that fits where there is one.
         hint: String,
     },
+    /// The device's memory is full before the plan is complete.
+    #[error(
+        "the plan needs {need} bytes on the device ({largest} bytes for {tensor}), but its memory was full after {held}\n  {hint}"
+    )]
+    OutOfMemory {
+        /// Bytes of all buffers.
+        need: u64,
+        /// The largest tensor.
+        tensor: String,
+        /// Its bytes.
+        largest: u64,
+        /// Bytes that the device gave.
+        held: u64,
+        /// The way out, with a batch that should fit where there is one.
+        hint: String,
+    },
     /// Shapes that do not go together, found when the graph is built.
     #[error("layer {layer}: {what}")]
     Shape {

@@ -2,10 +2,7 @@
 
 mod program;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
-
-use program::{Place, Said, TEST_IMAGES, TRAIN_IMAGES, with};
+use program::{Place, Said, TEST_IMAGES, TRAIN_IMAGES, started, with};
 use s3gpu::files::tensors;
 use serde_json::Value;
 
@@ -87,10 +84,18 @@ fn a_stop_at_any_step_changes_nothing() {
         stopped_at(&place, "", "whole", stops);
     }
 
-    let before = place.snapshot();
-    let said = place.run("train --resume whole").ok();
-    assert!(said.out.contains("finished") && said.out.contains("12 of 12"), "{}", said.out);
-    assert_eq!(place.snapshot(), before);
+    // With its data, and when they are gone.
+    for data in ["data", "elsewhere"] {
+        if data != "data" {
+            std::fs::rename(place.path("data"), place.path(data)).expect("a folder that can be moved");
+        }
+        let before = place.snapshot();
+        let said = place.run("train --resume whole").ok();
+        assert!(said.out.contains("finished") && said.out.contains("12 of 12"), "{}", said.out);
+        let said = place.run("train --resume whole --steps 5").ok();
+        assert!(said.out.contains("finished") && said.out.contains("12 of 12"), "{}", said.out);
+        assert_eq!(place.snapshot(), before);
+    }
 }
 
 #[test]
@@ -101,15 +106,6 @@ fn a_stop_changes_nothing_for_fp32_and_rare_evaluations() {
     assert_eq!(metrics(&place, "rare").iter().filter(|l| l["kind"] == "eval").count(), 1);
     // The end of an epoch that the unbroken run does not evaluate, and the middle of one.
     stopped_at(&place, flags, "rare", &[6, 9]);
-}
-
-/// Starts the program and returns once its output has a line that starts with `line`.
-fn started(place: &Place, args: &str, line: &str) -> Child {
-    let mut command = place.command(args);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-    let lines = BufReader::new(child.stdout.as_mut().expect("a pipe")).lines();
-    assert!(lines.map_while(Result::ok).any(|l| l.starts_with(line)), "no line `{line}`");
-    child
 }
 
 #[cfg(unix)]

@@ -74,8 +74,8 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
     if !record.loss.is_finite() {
         return Err(Error::checkpoint(
             &path,
-            format!("its loss is {}", record.loss),
-            "these weights are not those of a trained network",
+            format!("its logits on {} are not finite (loss {}), so no accuracy is claimed", manifest.name, record.loss),
+            "these weights are not those of a trained network: choose an earlier checkpoint",
         ));
     }
     if args.json {

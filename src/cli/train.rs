@@ -16,7 +16,7 @@ use crate::graph::{Plan, Vars};
 use crate::methods::{LatentInit, MethodSpec};
 use crate::model::Shortcut;
 use crate::train::checkpoint::{self, Identity};
-use crate::train::folder::{self, LAST};
+use crate::train::folder::{self, Claim, LAST};
 use crate::train::run::{Outcome, Run};
 use crate::train::setup::Setup;
 use crate::train::{Config, Schedule};
@@ -241,15 +241,16 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
     let mut config = folder::read_config(out)?;
     config.data_dir = args.data_dir.clone().or(config.data_dir);
     let setup = Setup::new(config)?;
+    if args.dry_run {
+        return dry_run(&setup, super::open_gpu(args.adapter.as_deref())?);
+    }
+    let claim = Claim::take(out)?;
     let path = out.join(LAST);
     if !path.exists() {
         let hint = "it stopped before its first checkpoint: start it again with --force";
         return Err(Error::checkpoint(out, format!("this run has no {LAST} yet"), hint));
     }
     let last = checkpoint::read(&path)?;
-    if args.dry_run {
-        return dry_run(&setup, super::open_gpu(args.adapter.as_deref())?);
-    }
     if let Some((key, found, wanted)) = Identity::read(&last, &path)?.difference(&setup.identity) {
         let what = format!("its {key} is {found}, but the run's config.toml says {wanted}");
         return Err(Error::checkpoint(
@@ -258,9 +259,14 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
             "one of the two files comes from another run: put the right one back",
         ));
     }
+    let progress = checkpoint::progress(&last, &path)?;
+    let total = setup.config.epochs * setup.config.steps_per_epoch(progress.images[0]);
+    if progress.step >= args.steps.unwrap_or(total).min(total) {
+        let done = if progress.step >= total { "this run is finished" } else { "this run has done that many steps" };
+        say!("{}: {done} ({} of {total} steps); nothing to do", out.display(), progress.step)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let data = load(&setup, setup.config.data_dir.as_deref())?;
-    let total = setup.config.epochs * Run::steps_per_epoch(&setup, records(&data)[0]);
-    let (_, _, progress) = checkpoint::split(last.clone(), &path)?;
     let found = records(&data).map(|d| d.len() as u64);
     if found != progress.images {
         let [(train, test), (had, had_test)] = [found, progress.images].map(|[a, b]| (a, b));
@@ -269,15 +275,15 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
         );
         return Err(Error::checkpoint(&path, what, "give the run's own --data-dir"));
     }
-    if progress.step >= args.steps.unwrap_or(total).min(total) {
-        let done = if progress.step >= total { "this run is finished" } else { "this run has done that many steps" };
-        say!("{}: {done} ({} of {total} steps); nothing to do", out.display(), progress.step)?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let gpu = super::open_gpu(args.adapter.as_deref())?;
-    let mut run = Run::resume(&setup, gpu, records(&data), out, last)?;
-    if run.engine().rungs != progress.rungs {
-        note!("this adapter lacks some of the kernels that the run took before: it goes on, but not bit for bit");
+    let mut run = Run::resume(&setup, gpu, records(&data), claim, last)?;
+    let (now, before) = (run.progress(), &progress);
+    if now.rungs != before.rungs {
+        note!(
+            "this adapter or version lacks some of the kernels that the run took before: it goes on, but not bit for bit"
+        );
+    } else if now.adapter != before.adapter && !before.adapter.is_empty() {
+        note!("the run was on {} before: it goes on, but not bit for bit", before.adapter);
     }
     note!("resumed at step {} of {total}", progress.step);
     go(&setup, &data, &mut run, args.steps, out)

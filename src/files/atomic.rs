@@ -2,50 +2,77 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 
-/// Writes `path` through `fill`, or leaves what was there.
-///
-/// The bytes go to a temporary file in the same folder, which is synced and then renamed over `path`; the folder is
-/// synced last. A new file gets the permissions that the process's umask allows, like any other.
-///
-/// # Errors
-/// [`Error::Io`] naming `path` when the folder refuses a new file, when `fill` or the disk fails in the middle, or when
-/// the rename does. The old file is then untouched and the temporary one is gone.
-pub fn write_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let path = path.as_ref();
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut prefix = OsStr::new(".").to_os_string();
-    prefix.push(path.file_name().unwrap_or_default());
-    prefix.push(".");
-
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".tmp");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let temporary = builder.tempfile_in(folder).map_err(Error::io(path, "create"))?;
-
-    let mut writer = BufWriter::new(temporary.as_file());
-    fill(&mut writer).and_then(|()| writer.flush()).map_err(Error::io(path, "write"))?;
-    drop(writer);
-    temporary.as_file().sync_all().map_err(Error::io(path, "sync"))?;
-    temporary.persist(path).map_err(|failure| Error::io(path, "replace")(failure.error))?;
-    sync_folder(folder);
-    Ok(())
+/// A file's new content under a temporary name beside it, whole and synced, not yet in its place.
+pub struct Staged {
+    path: PathBuf,
+    temporary: NamedTempFile,
 }
 
-/// Makes the rename itself durable. The new file is in place by now and some file systems cannot sync a folder, so a
-/// refusal is no failure of the write.
+impl Staged {
+    /// Writes what `path` shall hold through `fill`. Dropped, it leaves nothing.
+    ///
+    /// A new file gets the permissions that the process's umask allows, like any other.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming `path` when the folder refuses a new file, or when `fill` or the disk fails in the middle.
+    pub fn write(path: impl AsRef<Path>, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Self> {
+        let path = path.as_ref();
+        let mut prefix = OsStr::new(".").to_os_string();
+        prefix.push(path.file_name().unwrap_or_default());
+        prefix.push(".");
+
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).suffix(".tmp");
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let temporary = builder.tempfile_in(folder_of(path)).map_err(Error::io(path, "create"))?;
+
+        let mut writer = BufWriter::new(temporary.as_file());
+        fill(&mut writer).and_then(|()| writer.flush()).map_err(Error::io(path, "write"))?;
+        drop(writer);
+        temporary.as_file().sync_all().map_err(Error::io(path, "sync"))?;
+        Ok(Self { path: path.into(), temporary })
+    }
+
+    /// Renames it over its path, and syncs the folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the path; the old file is then untouched.
+    pub fn commit(self) -> Result<()> {
+        self.temporary.persist(&self.path).map_err(|failure| Error::io(&self.path, "replace")(failure.error))?;
+        sync_folder(folder_of(&self.path));
+        Ok(())
+    }
+}
+
+/// Writes `path` through `fill`, or leaves what was there.
+///
+/// # Errors
+/// As [`Staged::write`] and [`Staged::commit`]. The old file is then untouched and the temporary one is gone.
+pub fn write_atomic(path: impl AsRef<Path>, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    Staged::write(path, fill)?.commit()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes what was renamed or removed in a folder durable. It is done by now and some file systems cannot sync a folder,
+/// so a refusal is no failure.
 #[cfg(unix)]
-fn sync_folder(folder: &Path) {
+pub fn sync_folder(folder: &Path) {
     let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
 }
 
-/// Windows has no such call: its journal orders the rename.
+/// Windows has no such call: its journal orders renames and removals.
 #[cfg(not(unix))]
-fn sync_folder(_folder: &Path) {}
+pub fn sync_folder(_folder: &Path) {}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -3,4 +3,4 @@
 mod atomic;
 pub mod tensors;
 
-pub use atomic::write_atomic;
+pub use atomic::{Staged, sync_folder, write_atomic};

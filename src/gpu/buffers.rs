@@ -16,6 +16,13 @@ pub fn upload(gpu: &Gpu, label: &str, words: usize, contents: Option<&[u32]>) ->
     buffer
 }
 
+/// Like [`upload`]; none where the device's memory is full.
+pub fn try_upload(gpu: &Gpu, label: &str, words: usize, contents: Option<&[u32]>) -> Option<wgpu::Buffer> {
+    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let buffer = upload(gpu, label, words, contents);
+    pollster::block_on(scope.pop()).is_none().then_some(buffer)
+}
+
 /// The first `words` words of a buffer, after all work submitted so far.
 ///
 /// # Errors

@@ -5,6 +5,6 @@ mod context;
 mod pipeline;
 pub mod shader;
 
-pub use buffers::{download, upload};
+pub use buffers::{download, try_upload, upload};
 pub use context::{AdapterEntry, Gpu, adapters, describe, open};
 pub use pipeline::{Pipeline, Pipelines, Single, UNIFORM_STRIDE, fold, uniform_size};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::plan::Plan;
 use super::program::Vars;
 use crate::error::Result;
-use crate::gpu::{Gpu, Pipeline, Pipelines, UNIFORM_STRIDE, download, fold, upload};
+use crate::gpu::{Gpu, Pipeline, Pipelines, UNIFORM_STRIDE, download, fold, try_upload};
 use crate::kernels::check::{Mismatch, compare};
 
 /// Operations in one submission. A weak GPU does some 10^11 a second, and operating systems kill work that lasts two.
@@ -40,11 +40,15 @@ impl Executor {
     /// Allocates and compiles; `batch` is the plan's batch.
     ///
     /// # Errors
-    /// [`crate::Error::AdapterTooSmall`], or [`crate::Error::Gpu`] where the adapter refuses a kernel.
+    /// [`crate::Error::AdapterTooSmall`], [`crate::Error::OutOfMemory`], or [`crate::Error::Gpu`] where the adapter refuses a kernel.
     pub fn new(gpu: Gpu, plan: Plan, batch: u32) -> Result<Self> {
         plan.check(&gpu.limits, batch)?;
-        let new = |b: &super::plan::BufferSpec| upload(&gpu, &b.name, b.words as usize, b.contents.as_deref());
-        let buffers: Vec<wgpu::Buffer> = plan.buffers.iter().map(new).collect();
+        let (mut buffers, mut held) = (Vec::with_capacity(plan.buffers.len()), 0);
+        for b in &plan.buffers {
+            let buffer = try_upload(&gpu, &b.name, b.words as usize, b.contents.as_deref());
+            buffers.push(buffer.ok_or_else(|| plan.out_of_memory(batch, held))?);
+            held += 4 * b.words;
+        }
         gpu.check(|| "the plan's buffers:".into())?;
         let mut pipelines = Pipelines::default();
         let mut sections = Vec::new();

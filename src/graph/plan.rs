@@ -119,6 +119,31 @@ impl Plan {
         self.sections[section].iter().map(|s| s.kernel.cost(&(s.params)(vars)).flops).sum()
     }
 
+    /// Whether a buffer grows with the batch size: slots, and the batch itself.
+    fn grows(&self, buffer: usize) -> bool {
+        buffer >= self.persistent || self.buffers[buffer].name == "batch"
+    }
+
+    /// The error of a device that gave `held` bytes and then refused the next buffer of this plan for a `batch`.
+    pub fn out_of_memory(&self, batch: u32, held: u64) -> Error {
+        let bytes = |grows: bool| {
+            let counted = (0..self.buffers.len()).filter(|i| self.grows(*i) == grows);
+            counted.map(|i| 4 * self.buffers[i].words.max(4)).sum::<u64>()
+        };
+        let per_image = (bytes(true) / u64::from(batch.max(1))).max(1);
+        let others = "a smaller model (--model, --width), another --adapter, or close what else uses this one";
+        // The driver wants memory for itself: an eighth is left to it.
+        let room = (held - held / 8).saturating_sub(bytes(false));
+        let hint = match (room / per_image).min(u64::from(batch).saturating_sub(1)) {
+            _ if batch <= 1 => format!("use {others}"),
+            0 => format!("use a smaller --batch-size, {others}"),
+            fits => format!("--batch-size {fits} is likely to fit; or use {others}"),
+        };
+        let largest = self.buffers.iter().max_by_key(|b| b.words);
+        let (tensor, largest) = largest.map_or(("nothing".into(), 0), |b| (b.name.clone(), 4 * b.words));
+        Error::OutOfMemory { need: self.bytes(), tensor, largest, held, hint }
+    }
+
     /// Refuses a plan that the adapter cannot hold.
     ///
     /// # Errors
@@ -127,8 +152,8 @@ impl Plan {
         let binding = (limits.max_storage_buffer_binding_size, "maxStorageBufferBindingSize");
         let limit = [binding, (limits.max_buffer_size, "maxBufferSize")];
         let (limit, limit_name) = limit.into_iter().min_by_key(|l| l.0).expect("two limits");
-        // Slots, and the batch itself, grow with the batch size; where another buffer is too large, a smaller batch does not help.
-        let grows = |i: usize| i >= self.persistent || self.buffers[i].name == "batch";
+        // Where a buffer that does not grow with the batch is too large, a smaller batch does not help.
+        let grows = |i: usize| self.grows(i);
         let too_large = self.buffers.iter().enumerate().filter(|(_, b)| 4 * b.words > limit);
         let Some((i, worst)) = too_large.max_by_key(|(i, b)| (!grows(*i), b.words)) else { return Ok(()) };
         let need = 4 * worst.words;
@@ -155,4 +180,44 @@ fn tensor_args(args: &[Ref]) -> impl Iterator<Item = usize> {
 fn no_overlap(kernel: &dyn AnyKernel, args: &[usize]) -> bool {
     let written = kernel.bindings().iter().zip(args).filter(|(b, _)| b.access != Access::Read);
     written.into_iter().all(|(_, w)| args.iter().filter(|a| *a == w).count() == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 16 KiB of parameters, 16 KiB of batch, and two slots of 32 and 64 KiB.
+    fn plan() -> Plan {
+        let buffer = |(name, kib): (&str, u64)| BufferSpec {
+            name: name.into(),
+            words: 256 * kib,
+            elem: Elem::F32,
+            contents: None,
+        };
+        let buffers = [("parameters", 16), ("batch", 16), ("conv1", 32), ("relu", 64)].map(buffer).to_vec();
+        Plan { buffers, persistent: 2, sections: Vec::new(), tensors: Vec::new() }
+    }
+
+    fn says(batch: u32, held: u64, words: &[&str]) {
+        let text = plan().out_of_memory(batch, held).to_string();
+        assert!(words.iter().all(|w| text.contains(w)), "{words:?} in {text}");
+    }
+
+    #[test]
+    fn a_full_memory_names_total_largest_and_a_batch() {
+        let total = ["needs 131072 bytes", "65536 bytes for relu", "full after 65536", "--adapter"];
+        says(16, 64 << 10, &total);
+        // 7 KiB an image above the 16 KiB that do not grow: an eighth less than 64 KiB hold five.
+        says(16, 64 << 10, &["--batch-size 5 is likely to fit"]);
+        says(16, 20 << 10, &["smaller --batch-size"]);
+        says(16, 0, &["smaller --batch-size", "--model", "--width"]);
+    }
+
+    #[test]
+    fn the_batch_it_names_is_always_smaller() {
+        // A driver that refuses one buffer though it gave as much before.
+        says(2, 1 << 30, &["--batch-size 1 is likely"]);
+        let text = plan().out_of_memory(1, 1 << 30).to_string();
+        assert!(!text.contains("--batch-size") && text.contains("smaller model"), "{text}");
+    }
 }

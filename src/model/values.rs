@@ -43,10 +43,11 @@ impl Values {
     /// From a file with PyTorch's names, or with those that a method's authors use.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] that lists every tensor that is missing, left over or of another shape.
+    /// [`Error::Checkpoint`] that lists every tensor that is missing, left over or of another shape, or names one that holds
+    /// a value that is not finite.
     pub fn from_file(graph: &Graph, layout: &Layout, file: &TensorFile, path: &Path) -> Result<Self> {
         let mut values = BTreeMap::new();
-        let mut wrong = Vec::new();
+        let (mut wrong, mut not_finite) = (Vec::new(), Vec::new());
         let mut used = BTreeSet::new();
         for tensor in &layout.tensors {
             let foreign = foreign_name(graph, tensor.layer, tensor.index);
@@ -59,8 +60,9 @@ impl Values {
             };
             let found = &file.tensors[&name];
             if found.data.iter().any(|v| !v.is_finite()) {
-                wrong.push(format!("{name} holds a value that is not finite"));
-            } else if found.shape == tensor.shape {
+                not_finite.push(name.clone());
+            }
+            if found.shape == tensor.shape {
                 values.insert(tensor.name.clone(), found.clone());
             } else {
                 wrong.push(format!("{name} is {:?}, not {:?}", found.shape, tensor.shape));
@@ -69,6 +71,10 @@ impl Values {
         }
         let extra = file.tensors.keys().filter(|n| !used.contains(*n) && !n.starts_with(MOMENTUM_PREFIX));
         wrong.extend(extra.map(|n| format!("unexpected {n}")));
+        if let (true, Some(name)) = (wrong.is_empty(), not_finite.first()) {
+            let what = format!("{} of its tensors hold values that are not finite, {name} first", not_finite.len());
+            return Err(Error::checkpoint(path, what, "what wrote it had diverged: choose an earlier checkpoint"));
+        }
         if wrong.is_empty() {
             return Ok(Self(values));
         }

@@ -42,6 +42,9 @@ pub struct Progress {
     pub rungs: BTreeMap<String, String>,
     /// Images of the training and of the test set.
     pub images: [u64; 2],
+    /// The adapter of the last step, with its driver.
+    #[serde(default)]
+    pub adapter: String,
 }
 
 fn list(values: &[f32]) -> String {
@@ -173,25 +176,25 @@ pub fn file(meta: BTreeMap<String, String>, values: Values, run: Option<(&Values
     Ok(file)
 }
 
+/// Where a run stands, by its last.safetensors.
+///
+/// # Errors
+/// [`Error::Checkpoint`] where the file does not say.
+pub fn progress(file: &TensorFile, path: &Path) -> Result<Progress> {
+    let hint = "it is not the last.safetensors of a run: start anew with --init";
+    let json = file.meta.get("progress");
+    let json = json.ok_or_else(|| Error::checkpoint(path, "it does not say where its run stands", hint))?;
+    serde_json::from_str(json).map_err(|e| Error::checkpoint(path, format!("its progress: {e}"), hint))
+}
+
 /// Splits a run's last.safetensors: the plain weight file, the momenta, and where the run stands.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] where a part is missing.
+/// As [`progress`].
 pub fn split(mut file: TensorFile, path: &Path) -> Result<(TensorFile, Values, Progress)> {
-    let hint = "it is not the last.safetensors of a run: start anew with --init";
-    let json = file
-        .meta
-        .get("progress")
-        .ok_or_else(|| Error::checkpoint(path, "it does not say where its run stands", hint))?;
-    let progress =
-        serde_json::from_str(json).map_err(|e| Error::checkpoint(path, format!("its progress: {e}"), hint))?;
-    let momenta: BTreeMap<_, _> = file
-        .tensors
-        .iter()
-        .filter(|(k, _)| k.starts_with(MOMENTUM_PREFIX))
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
-    file.tensors.retain(|k, _| !k.starts_with(MOMENTUM_PREFIX));
+    let progress = progress(&file, path)?;
+    let is_momentum = |name: &String| name.starts_with(MOMENTUM_PREFIX);
+    let momenta = file.tensors.extract_if(.., |name, _| is_momentum(name)).collect();
     Ok((file, Values(momenta), progress))
 }
 

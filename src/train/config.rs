@@ -132,6 +132,11 @@ impl Config {
         Ok(())
     }
 
+    /// Steps in an epoch over `images`; the last may be a partial batch.
+    pub fn steps_per_epoch(&self, images: u64) -> u64 {
+        images.div_ceil(u64::from(self.batch_size))
+    }
+
     /// The learning rate of a step.
     pub fn rate(&self, step: u64, steps_per_epoch: u64) -> f64 {
         let (epoch, epochs) = ((step / steps_per_epoch) as f64, self.epochs as f64);

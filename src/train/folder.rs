@@ -1,10 +1,11 @@
-//! A run's folder: config.toml, metrics.jsonl, best.safetensors, last.safetensors and curves.svg.
+//! A run's folder: config.toml, metrics.jsonl, best.safetensors, last.safetensors and curves.svg; one process at a time.
 
-use std::path::Path;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
 
 use super::config::Config;
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{Staged, sync_folder};
 
 /// The resolved configuration.
 pub const CONFIG: &str = "config.toml";
@@ -17,9 +18,48 @@ pub const LAST: &str = "last.safetensors";
 /// Loss and accuracy as a picture.
 pub const CURVES: &str = "curves.svg";
 
-/// Everything that the folder may hold. The checkpoint that a resume starts from comes first: it never stands beside
-/// another run's files.
-const FILES: [&str; 5] = [LAST, CONFIG, METRICS, BEST, CURVES];
+/// Everything that the folder may hold. The configuration comes first: without it no file counts as a run's, so where a
+/// replacement stops half-way, new settings never stand over old weights.
+const FILES: [&str; 5] = [CONFIG, LAST, METRICS, BEST, CURVES];
+
+/// Locked while a process works in the folder. It stays there empty: to remove it could race with the next process.
+const LOCK: &str = ".lock";
+
+/// A run's folder that this process alone may write. The operating system ends the claim with the process, however that
+/// ends.
+#[derive(Debug)]
+pub struct Claim {
+    out: PathBuf,
+    _lock: Option<File>,
+}
+
+impl Claim {
+    /// Takes a folder that exists.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where another process works in it; [`Error::Io`] where it cannot be written.
+    pub fn take(out: &Path) -> Result<Self> {
+        let path = out.join(LOCK);
+        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = open.map_err(Error::io(&path, "create"))?;
+        let lock = match file.try_lock() {
+            Ok(()) => Some(file),
+            // Some network file systems know no locks; to train there is still better than not to.
+            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => None,
+            Err(TryLockError::Error(e)) => return Err(Error::io(&path, "lock")(e)),
+            Err(TryLockError::WouldBlock) => {
+                let hint = "wait for its end, stop it by Ctrl-C there, or choose another --out";
+                return Err(Error::checkpoint(out, "another s3gpu process is training in this folder", hint));
+            }
+        };
+        Ok(Self { out: out.into(), _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.out
+    }
+}
 
 /// Refuses a folder that holds a run, unless `force` is set.
 ///
@@ -29,6 +69,10 @@ pub fn check_free(out: &Path, force: bool) -> Result<()> {
     if force || !FILES.iter().any(|file| out.join(file).exists()) {
         return Ok(());
     }
+    if !out.join(CONFIG).exists() {
+        let what = format!("this folder holds a run's files, but no {CONFIG}");
+        return Err(Error::checkpoint(out, what, "choose another --out, or replace what is left by --force"));
+    }
     let hint = format!(
         "choose another --out, go on with it by `s3gpu train --resume {}`, or replace it by --force",
         out.display()
@@ -36,21 +80,37 @@ pub fn check_free(out: &Path, force: bool) -> Result<()> {
     Err(Error::checkpoint(out, "this folder holds a run already", hint))
 }
 
-/// Makes a new run's folder.
+/// Makes a new run's folder and claims it.
 ///
 /// # Errors
-/// As [`check_free`]; [`Error::Io`] where it cannot be written.
-pub fn create(out: &Path, config: &Config, force: bool) -> Result<()> {
-    check_free(out, force)?;
+/// As [`check_free`] and [`Claim::take`]; [`Error::Io`] where it cannot be written.
+pub fn create(out: &Path, config: &Config, force: bool) -> Result<Claim> {
     std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
+    let claim = Claim::take(out)?;
+    check_free(out, force)?;
+    replace(out, config, || ())?;
+    Ok(claim)
+}
+
+/// Puts `config` in place of all files of an old run, calling `changed` after each change of the folder.
+///
+/// What can fail for want of space comes first and leaves the old run whole. Then the old configuration goes, then the
+/// rest, and the new configuration arrives last.
+fn replace(out: &Path, config: &Config, mut changed: impl FnMut()) -> Result<()> {
     let text = toml::to_string(config)
         .map_err(|e| Error::usage(format!("the configuration cannot be written: {e}"), "use another value"))?;
-    // The new configuration goes first: where it cannot be written, the old run stays whole.
-    write_atomic(out.join(CONFIG), |w| w.write_all(text.as_bytes()))?;
-    for file in FILES.iter().filter(|f| **f != CONFIG).map(|f| out.join(f)).filter(|f| f.exists()) {
-        std::fs::remove_file(&file).map_err(Error::io(&file, "remove"))?;
+    sweep(out)?;
+    let staged = Staged::write(out.join(CONFIG), |w| w.write_all(text.as_bytes()))?;
+    changed();
+    for file in FILES.map(|f| out.join(f)).iter().filter(|f| f.exists()) {
+        std::fs::remove_file(file).map_err(Error::io(file, "remove"))?;
+        // A power cut may not undo this removal after the next.
+        sync_folder(out);
+        changed();
     }
-    sweep(out)
+    staged.commit()?;
+    changed();
+    Ok(())
 }
 
 /// Removes the temporary files of a process that was killed while it wrote.
@@ -74,9 +134,77 @@ pub fn sweep(out: &Path) -> Result<()> {
 pub fn read_config(run: &Path) -> Result<Config> {
     let path = run.join(CONFIG);
     let hint = "--resume takes the folder that `s3gpu train --out` made";
+    if !path.is_file() && FILES.iter().any(|file| run.join(file).exists()) {
+        let what = format!("it has no {CONFIG}: a new run was about to take this one's place");
+        return Err(Error::checkpoint(run, what, "start the new run again with --force"));
+    }
     if !path.is_file() {
         return Err(Error::checkpoint(run, format!("this is no run's folder: it has no {CONFIG}"), hint));
     }
     let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
     toml::from_str(&text).map_err(|e| Error::checkpoint(&path, e.message(), hint))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use super::*;
+
+    fn files(out: &Path) -> BTreeMap<String, Vec<u8>> {
+        let entries = fs::read_dir(out).unwrap().map(|e| e.unwrap());
+        entries.map(|e| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())).collect()
+    }
+
+    /// A folder with an old run, a file of the user's, and what a killed process left.
+    fn old_run() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        create(folder.path(), &Config { seed: 1, ..Config::default() }, false).unwrap();
+        for file in [METRICS, BEST, LAST, CURVES, "note.txt", ".last.safetensors.a1B2c3.tmp"] {
+            fs::write(folder.path().join(file), b"old").unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_replacement_never_pairs_new_settings_with_old_weights() {
+        let folder = old_run();
+        let out = folder.path();
+        let old = files(out);
+        let new = Config { seed: 2, ..Config::default() };
+        let mut states = Vec::new();
+        replace(out, &new, || states.push(files(out))).unwrap();
+        // The staged configuration, five removals, the rename.
+        assert_eq!(states.len(), 7);
+        for state in &states {
+            let left: Vec<_> = FILES.iter().filter(|f| state.contains_key(**f)).collect();
+            match state.get(CONFIG) {
+                Some(config) if *config == old[CONFIG] => assert_eq!(left.len(), FILES.len(), "the old run is whole"),
+                Some(config) => {
+                    assert_eq!(left, [&CONFIG], "the new run has nothing of the old one's");
+                    assert_eq!(toml::from_slice::<Config>(config).unwrap(), new);
+                }
+                None => {}
+            }
+            assert_eq!(state["note.txt"], b"old");
+        }
+
+        // Stopped at any of these points, the folder says what it is, and --force makes it the new run's.
+        for state in states {
+            let folder = tempfile::tempdir().unwrap();
+            let out = folder.path();
+            state.iter().for_each(|(name, bytes)| fs::write(out.join(name), bytes).unwrap());
+            match read_config(out) {
+                Ok(config) => assert_eq!(config.seed == 1, out.join(LAST).exists()),
+                Err(e) => assert!(e.to_string().contains("no config.toml"), "{e}"),
+            }
+            let held = FILES.iter().any(|f| state.contains_key(*f));
+            assert_eq!(check_free(out, false).is_err(), held);
+            create(out, &new, true).unwrap();
+            assert_eq!(files(out).keys().collect::<Vec<_>>(), [LOCK, CONFIG, "note.txt"]);
+            assert_eq!(read_config(out).unwrap(), new);
+        }
+    }
 }

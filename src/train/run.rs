@@ -1,13 +1,13 @@
 //! A run: what it is before it starts, and the loop that fills its folder.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::checkpoint::{self, Progress};
 use super::engine::{Engine, Figures};
-use super::folder::{self, BEST, CURVES, LAST, METRICS};
+use super::folder::{self, BEST, CURVES, Claim, LAST, METRICS};
 use super::metrics::{EvalRecord, MetricsLog, Record, TrainRecord};
 use super::setup::Setup;
 use super::{curves, metrics};
@@ -15,8 +15,9 @@ use crate::data::Records;
 use crate::data::sampler::epoch_order;
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, describe};
 use crate::graph::lower::RungChoice;
+use crate::kernels::registry;
 use crate::model::Values;
 
 /// How a run ended.
@@ -44,7 +45,7 @@ pub struct Run<'a> {
     engine: Engine,
     train: &'a Records,
     test: &'a Records,
-    out: PathBuf,
+    claim: Claim,
     log: MetricsLog,
     progress: Progress,
     per_epoch: u64,
@@ -53,15 +54,12 @@ pub struct Run<'a> {
     /// Steps done at the last evaluation.
     evaluated: u64,
     clock: Instant,
+    /// Images of the interval that were trained on before the clock started.
+    untimed: u64,
     latest: Option<TrainRecord>,
 }
 
 impl<'a> Run<'a> {
-    /// Steps in an epoch; the last may be a partial batch.
-    pub fn steps_per_epoch(setup: &Setup, train: &Records) -> u64 {
-        (train.len() as u64).div_ceil(u64::from(setup.config.batch_size))
-    }
-
     /// Starts a run in a folder that [`folder::create`] makes.
     ///
     /// # Errors
@@ -78,24 +76,30 @@ impl<'a> Run<'a> {
             Some(path) => Values::from_file(&setup.graph, &engine.layout, &checkpoint::read(path)?, path)?,
         };
         engine.load(&values);
-        folder::create(out, c, force)?;
+        let claim = folder::create(out, c, force)?;
         let log = MetricsLog::create(out.join(METRICS))?;
         let images = data.map(|d| d.len() as u64);
-        let progress = Progress { rungs: engine.rungs.clone(), images, ..Default::default() };
-        Ok(Self::new(setup, engine, data, out, log, progress))
+        let (rungs, adapter) = (engine.rungs.clone(), describe(&engine.exec.gpu.info));
+        let progress = Progress { rungs, images, adapter, ..Default::default() };
+        Ok(Self::new(setup, engine, data, claim, log, progress))
     }
 
-    /// Goes on from a run's last checkpoint.
+    /// Goes on from a run's last checkpoint, which was read under the claim.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] where it is damaged or not this network's.
-    pub fn resume(setup: &'a Setup, gpu: Gpu, data: [&'a Records; 2], out: &Path, last: TensorFile) -> Result<Self> {
+    pub fn resume(setup: &'a Setup, gpu: Gpu, data: [&'a Records; 2], claim: Claim, last: TensorFile) -> Result<Self> {
+        let out = claim.path();
         let path = out.join(LAST);
         let c = &setup.config;
         let (file, momenta, mut progress) = checkpoint::split(last, &path)?;
-        let rungs = RungChoice { forced: c.rungs.clone(), recorded: progress.rungs.clone() };
+        // A rung of another version does not stop the run: it goes on with what there is.
+        let mut recorded = progress.rungs.clone();
+        recorded.retain(|_, name| registry().iter().any(|kernel| kernel.name() == name));
+        let rungs = RungChoice { forced: c.rungs.clone(), recorded };
         let engine = Engine::new(gpu, &setup.graph, &setup.options(rungs))?;
         progress.rungs.clone_from(&engine.rungs);
+        progress.adapter = describe(&engine.exec.gpu.info);
         engine.load(&Values::from_file(&setup.graph, &engine.layout, &file, &path)?);
         let missing = engine.layout.tensors.iter().filter(|t| t.role == crate::graph::Role::Param).find(|t| {
             let name = format!("{}{}", crate::model::values::MOMENTUM_PREFIX, t.name);
@@ -109,7 +113,7 @@ impl<'a> Run<'a> {
             ));
         }
         engine.load_momenta(&momenta);
-        let (step, epoch) = (progress.step, Self::steps_per_epoch(setup, data[0]));
+        let (step, epoch) = (progress.step, c.steps_per_epoch(data[0].len() as u64));
         // What a stop in the middle of an interval or epoch logged will be written again at its place.
         let keep = |r: &Record| {
             r.step() < step
@@ -120,26 +124,45 @@ impl<'a> Run<'a> {
         };
         folder::sweep(out)?;
         let log = MetricsLog::resume(out.join(METRICS), keep)?;
-        Ok(Self::new(setup, engine, data, out, log, progress))
+        Ok(Self::new(setup, engine, data, claim, log, progress))
     }
 
     fn new(
         setup: &'a Setup,
         engine: Engine,
         [train, test]: [&'a Records; 2],
-        out: &Path,
+        claim: Claim,
         log: MetricsLog,
         progress: Progress,
     ) -> Self {
         let counted = progress.step;
-        let (out, clock) = (out.to_path_buf(), Instant::now());
-        let per_epoch = Self::steps_per_epoch(setup, train);
-        Self { setup, engine, train, test, out, log, progress, per_epoch, counted, evaluated: 0, clock, latest: None }
+        let clock = Instant::now();
+        let per_epoch = setup.config.steps_per_epoch(train.len() as u64);
+        Self {
+            setup,
+            engine,
+            train,
+            test,
+            claim,
+            log,
+            progress,
+            per_epoch,
+            counted,
+            evaluated: 0,
+            clock,
+            untimed: 0,
+            latest: None,
+        }
     }
 
     /// The engine.
     pub fn engine(&mut self) -> &mut Engine {
         &mut self.engine
+    }
+
+    /// Where the run stands.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Trains until all epochs are done, `--steps` is reached or `stop` is set, and leaves the folder complete.
@@ -151,7 +174,11 @@ impl<'a> Run<'a> {
         outcome.map_err(|e| match e {
             Error::DeviceLost { reason, .. } => {
                 let place = format!("near step {}", self.progress.step);
-                Error::DeviceLost { place, reason, hint: self.go_on() }
+                let mut hint = self.go_on();
+                if reason.to_lowercase().contains("memory") {
+                    hint += "; where this happens again, close what else uses the adapter, or start a run with a smaller --batch-size";
+                }
+                Error::DeviceLost { place, reason, hint }
             }
             other => other,
         })
@@ -159,15 +186,17 @@ impl<'a> Run<'a> {
 
     /// How to go on after a lost device, as a sentence.
     fn go_on(&self) -> String {
-        match self.out.join(LAST).exists() {
-            true => format!("go on from the last checkpoint with `s3gpu train --resume {}`", self.out.display()),
+        match self.claim.path().join(LAST).exists() {
+            true => {
+                format!("go on from the last checkpoint with `s3gpu train --resume {}`", self.claim.path().display())
+            }
             false => "there is no checkpoint yet: start again with --force".into(),
         }
     }
 
     /// The error of a number that is not finite. To resume would only repeat it, so the way out is a new run.
     fn diverged(&self, step: u64, loss: String) -> Error {
-        let last = self.out.join(LAST);
+        let last = self.claim.path().join(LAST);
         let kept = match last.exists() {
             true => format!("the last good checkpoint is {}, from which --init can start", last.display()),
             false => "there is no checkpoint yet".into(),
@@ -181,7 +210,7 @@ impl<'a> Run<'a> {
         let per_epoch = self.per_epoch;
         let total = c.epochs * per_epoch;
         let end = steps.map_or(total, |s| s.min(total));
-        self.clock = Instant::now();
+        (self.clock, self.untimed) = (Instant::now(), self.progress.interval.count);
         while self.progress.step < end {
             let epoch = self.progress.step / per_epoch;
             let order = epoch_order(c.seed, epoch, train.len(), c.shuffle);
@@ -281,11 +310,11 @@ impl<'a> Run<'a> {
             correct: f.correct,
             count: f.count,
             lr: self.setup.config.rate(step, self.per_epoch),
-            images_per_s: f.count as f64 / self.clock.elapsed().as_secs_f64().max(1e-9),
+            images_per_s: (f.count - self.untimed) as f64 / self.clock.elapsed().as_secs_f64().max(1e-9),
         };
         self.log.append(&Record::Train(record.clone()))?;
         self.latest = Some(record);
-        self.clock = Instant::now();
+        (self.clock, self.untimed) = (Instant::now(), 0);
         Ok(())
     }
 
@@ -306,13 +335,13 @@ impl<'a> Run<'a> {
 
     fn save_best(&self) -> Result<()> {
         let values = self.finite(self.engine.values()?)?;
-        tensors::write(self.out.join(BEST), &checkpoint::file(self.meta(), values, None)?)
+        tensors::write(self.claim.path().join(BEST), &checkpoint::file(self.meta(), values, None)?)
     }
 
     fn save_last(&self) -> Result<()> {
         let (values, momenta) = (self.finite(self.engine.values()?)?, self.finite(self.engine.momenta()?)?);
         let file = checkpoint::file(self.meta(), values, Some((&momenta, &self.progress)))?;
-        tensors::write(self.out.join(LAST), &file)
+        tensors::write(self.claim.path().join(LAST), &file)
     }
 
     fn meta(&self) -> BTreeMap<String, String> {
@@ -330,7 +359,12 @@ impl<'a> Run<'a> {
     fn draw(&self) -> Result<()> {
         let id = &self.setup.identity;
         let title = format!("{} on {}, {}", id.model, self.setup.manifest.name, id.method.title());
-        curves::draw(&metrics::read(self.out.join(METRICS))?, &title, self.per_epoch, self.out.join(CURVES))
+        curves::draw(
+            &metrics::read(self.claim.path().join(METRICS))?,
+            &title,
+            self.per_epoch,
+            self.claim.path().join(CURVES),
+        )
     }
 }
 

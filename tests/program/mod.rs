@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -108,6 +109,14 @@ impl Place {
         Said::of(self.command(args).output().expect("the program starts"))
     }
 
+    /// These arguments fail as [`Said::fails`] wants, say nothing on stdout and leave the folder as it was.
+    pub fn refuses(&self, args: &str, code: i32, words: &[&str]) {
+        let before = self.snapshot();
+        let said = self.run(args).fails(code, words);
+        assert!(said.out.is_empty(), "{args}: {}", said.out);
+        assert!(self.snapshot() == before, "{args}: left {:?}", self.names("."));
+    }
+
     /// A shell command line in which `$S3GPU` is the program.
     pub fn shell(&self, line: &str) -> Said {
         let mut bash = Command::new("bash");
@@ -122,11 +131,12 @@ impl Place {
         found
     }
 
-    /// Names in a folder.
+    /// Names in a folder, but for the lock that a run leaves in its own.
     pub fn names(&self, folder: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(folder)).expect("a folder");
         let mut names: Vec<_> =
             entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| name != ".lock");
         names.sort();
         names
     }
@@ -156,4 +166,27 @@ pub fn with(base: &str, extra: &str) -> String {
         }
     }
     words.join(" ") + " " + extra
+}
+
+/// Ways to damage a weight file, and what the message must say.
+pub fn damage(whole: &[u8]) -> Vec<(Vec<u8>, &'static str)> {
+    let mut long = whole.to_vec();
+    long.extend([0; 4]);
+    vec![
+        (Vec::new(), "empty or truncated"),
+        (whole[..100].to_vec(), "truncated"),
+        (whole[..whole.len() - 1].to_vec(), "truncated"),
+        (long, "after the last tensor"),
+        (b"<html>404 not found</html>".repeat(50), "not a safetensors file"),
+        ([&whole[..9], &vec![b'?'; whole.len() - 9][..]].concat(), "damaged safetensors header"),
+    ]
+}
+
+/// Starts the program and returns once its output has a line that starts with `line`.
+pub fn started(place: &Place, args: &str, line: &str) -> Child {
+    let mut command = place.command(args);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let lines = BufReader::new(child.stdout.as_mut().expect("a pipe")).lines();
+    assert!(lines.map_while(Result::ok).any(|l| l.starts_with(line)), "no line `{line}`");
+    child
 }
