@@ -54,48 +54,59 @@ fn conv_backward_input_subgroup(@builtin(workgroup_id) group: vec3<u32>, @builti
     //#repeat c 4
     var a$c: array<vec4<f32>, 4>; // [pixel] of the block's vec4 $c
     //#end
-    for (var ky = (py + p.pad) % STRIDE; ky < p.k; ky += STRIDE) {
+    // One loop over (ky, kx, co): nested ones would carry the register block across every level, which some compilers copy each time.
+    let ky0 = (py + p.pad) % STRIDE;
+    let kx0 = (px + p.pad) % STRIDE;
+    let kxs = (p.k - kx0 + BLOCK * STRIDE - 1u) / (BLOCK * STRIDE);
+    let rounds = (p.k - ky0 + STRIDE - 1u) / STRIDE * kxs * p.cout4;
+    var ky = ky0;
+    var kx = kx0;
+    var co = 0u;
+    for (var r = 0u; r < rounds; r++) {
         let oy = (i32(iy + p.pad) - i32(ky)) / i32(STRIDE);
         let inside = image < p.n && iy + p.pad >= ky && oy < i32(p.oh);
         let row = (min(image, p.n - 1u) * p.oh + u32(clamp(oy, 0, i32(p.oh) - 1))) * p.ow;
-        for (var kx = (px + p.pad) % STRIDE; kx < p.k; kx += BLOCK * STRIDE) {
-            // Divides evenly, also where it is negative.
-            let left = (i32(ix + p.pad) - i32(kx)) / i32(STRIDE) - i32(BLOCK - 1u);
-            for (var co = 0u; co < p.cout4; co++) {
-                var col: array<vec4<f32>, COLS>;
-                //#repeat j COLS
-                col[$j] = column(row, inside, left + $j, co);
-                //#end
-                //#repeat t BLOCK
+        // Divides evenly, also where it is negative.
+        let left = (i32(ix + p.pad) - i32(kx)) / i32(STRIDE) - i32(BLOCK - 1u);
+        var col: array<vec4<f32>, COLS>;
+        //#repeat j COLS
+        col[$j] = column(row, inside, left + $j, co);
+        //#end
+        //#repeat t BLOCK
+        {
+            let wi = p.offset + ((ky * p.k + kx + $tu * STRIDE) * p.cout4 + co) * 4u * p.cin4;
+            // Of the block's weights [4 co, 4 vec4], this lane fetches every FETCH-th.
+            var mine: array<vec4<f32>, LOADS>;
+            //#repeat m LOADS
+            let at$m = id % FETCH + $mu * FETCH;
+            mine[$m] = weight_t[wi + at$m / 4u * p.cin4 + min(ci + at$m % 4u, p.cin4 - 1u)];
+            //#end
+            //#repeat c 4
+            {
+                let w0 = subgroupBroadcast(mine[$cu / FETCH], $cu % FETCH);
+                let w1 = subgroupBroadcast(mine[(4u + $cu) / FETCH], (4u + $cu) % FETCH);
+                let w2 = subgroupBroadcast(mine[(8u + $cu) / FETCH], (8u + $cu) % FETCH);
+                let w3 = subgroupBroadcast(mine[(12u + $cu) / FETCH], (12u + $cu) % FETCH);
+                //#repeat q 4
                 {
-                    let wi = p.offset + ((ky * p.k + kx + $tu * STRIDE) * p.cout4 + co) * 4u * p.cin4;
-                    // Of the block's weights [4 co, 4 vec4], this lane fetches every FETCH-th.
-                    var mine: array<vec4<f32>, LOADS>;
-                    //#repeat m LOADS
-                    let at$m = id % FETCH + $mu * FETCH;
-                    mine[$m] = weight_t[wi + at$m / 4u * p.cin4 + min(ci + at$m % 4u, p.cin4 - 1u)];
-                    //#end
-                    //#repeat c 4
-                    {
-                        let w0 = subgroupBroadcast(mine[$cu / FETCH], $cu % FETCH);
-                        let w1 = subgroupBroadcast(mine[(4u + $cu) / FETCH], (4u + $cu) % FETCH);
-                        let w2 = subgroupBroadcast(mine[(8u + $cu) / FETCH], (8u + $cu) % FETCH);
-                        let w3 = subgroupBroadcast(mine[(12u + $cu) / FETCH], (12u + $cu) % FETCH);
-                        //#repeat q 4
-                        {
-                            let s = col[$qu + BLOCK - 1u - $tu];
-                            a$c[$q] += s.x * w0;
-                            a$c[$q] += s.y * w1;
-                            a$c[$q] += s.z * w2;
-                            a$c[$q] += s.w * w3;
-                        }
-                        //#end
-                    }
-                    //#end
+                    let s = col[$qu + BLOCK - 1u - $tu];
+                    a$c[$q] += s.x * w0;
+                    a$c[$q] += s.y * w1;
+                    a$c[$q] += s.z * w2;
+                    a$c[$q] += s.w * w3;
                 }
                 //#end
             }
+            //#end
         }
+        //#end
+        co += 1u;
+        let next = co == p.cout4;
+        co = select(co, 0u, next);
+        kx += select(0u, BLOCK * STRIDE, next);
+        let down = kx >= p.k;
+        kx = select(kx, kx0, down);
+        ky += select(0u, STRIDE, down);
     }
     if (image < p.n && iy < p.h) {
         let out = (image * p.h + iy) * p.w + ix;

@@ -8,7 +8,7 @@ const MIXED: u32 = 0u;
 const BLOCK: u32 = 3u;  // kx of one invocation: min(k, 3)
 const TILE: u32 = 8u;   // pixels at a time: min(SUBGROUP, 8)
 const COLS: u32 = 10u;  // x columns that they see: (TILE − 1) · STRIDE + BLOCK
-const CARRY: u32 = 2u;  // columns that two tiles share: BLOCK − STRIDE, or 0
+const LOADS: u32 = 2u;  // of them a lane fetches: ⌈COLS / TILE⌉
 const ROWS: u32 = 12u;  // 4 · BLOCK
 struct Params {
     n: u32,       // images
@@ -57,62 +57,61 @@ fn conv_backward_weight_subgroup(@builtin(workgroup_id) group: vec3<u32>, @built
     var a: array<vec4<f32>, ROWS>;
     var b: array<vec4<f32>, ROWS>;
     let rows = select(p.oh, p.h, MIXED == 1u);
-    for (var image = chunk * p.chunk; image < min((chunk + 1u) * p.chunk, p.n); image++) {
-        for (var r = 0u; r < rows; r++) {
-            var iy = i32(r);
-            var oy = i32(r);
-            var hit = true;
-            if (MIXED == 1u) {
-                let sy = i32(r + p.pad) - i32(ky);
-                oy = sy / i32(STRIDE);
-                hit = sy >= 0 && sy % i32(STRIDE) == 0 && oy < i32(p.oh);
-            } else {
-                iy = i32(r * STRIDE + ky) - i32(p.pad);
-            }
-            let inside = iy >= 0 && iy < i32(p.h);
-            let row = (image * p.h + u32(clamp(iy, 0, i32(p.h) - 1))) * p.w;
-            let row_out = (image * p.oh + u32(clamp(oy, 0, i32(p.oh) - 1))) * p.ow;
-            var ca: array<vec4<f32>, COLS>;
-            var cb: array<vec4<f32>, COLS>;
-            let ha = column(row, inside, left + i32(id % max(CARRY, 1u)), ci);
-            let hb = column(row, inside, left + i32(id % max(CARRY, 1u)), pair);
-            //#repeat j CARRY
-            ca[TILE * STRIDE + $ju] = subgroupBroadcast(ha, $ju);
-            cb[TILE * STRIDE + $ju] = subgroupBroadcast(hb, $ju);
-            //#end
-            for (var ox = 0u; ox < p.ow; ox += TILE) {
-                //#repeat j CARRY
-                ca[$j] = ca[TILE * STRIDE + $ju];
-                cb[$j] = cb[TILE * STRIDE + $ju];
-                //#end
-                //#repeat s STRIDE
-                let ma$s = column(row, inside, left + i32(ox * STRIDE + CARRY + $su * TILE + id % TILE), ci);
-                let mb$s = column(row, inside, left + i32(ox * STRIDE + CARRY + $su * TILE + id % TILE), pair);
-                //#repeat t TILE
-                if (CARRY + $su * TILE + $tu < COLS) {
-                    ca[(CARRY + $su * TILE + $tu) % COLS] = subgroupBroadcast(ma$s, $tu);
-                    cb[(CARRY + $su * TILE + $tu) % COLS] = subgroupBroadcast(mb$s, $tu);
-                }
-                //#end
-                //#end
-                //#repeat q TILE
-                {
-                    let at = ox + $qu;
-                    let g = select(vec4(0.0), dy[(row_out + min(at, p.ow - 1u)) * p.cout4 + co], hit && at < p.ow);
-                    //#repeat j BLOCK
-                    a[4 * $j] += ca[$qu * STRIDE + $ju].x * g;
-                    a[4 * $j + 1] += ca[$qu * STRIDE + $ju].y * g;
-                    a[4 * $j + 2] += ca[$qu * STRIDE + $ju].z * g;
-                    a[4 * $j + 3] += ca[$qu * STRIDE + $ju].w * g;
-                    b[4 * $j] += cb[$qu * STRIDE + $ju].x * g;
-                    b[4 * $j + 1] += cb[$qu * STRIDE + $ju].y * g;
-                    b[4 * $j + 2] += cb[$qu * STRIDE + $ju].z * g;
-                    b[4 * $j + 3] += cb[$qu * STRIDE + $ju].w * g;
-                    //#end
-                }
-                //#end
-            }
+    let first = min(chunk * p.chunk, p.n);
+    var image = first;
+    var r = 0u;
+    var ox = 0u;
+    // One loop over (image, row, tile): nested ones would carry the registers across every level, which some compilers copy each time.
+    let tiles = (p.ow + TILE - 1u) / TILE;
+    for (var step = (min(first + p.chunk, p.n) - first) * rows * tiles; step > 0u; step--) {
+        var iy = i32(r);
+        var oy = i32(r);
+        var hit = true;
+        if (MIXED == 1u) {
+            let sy = i32(r + p.pad) - i32(ky);
+            oy = sy / i32(STRIDE);
+            hit = sy >= 0 && sy % i32(STRIDE) == 0 && oy < i32(p.oh);
+        } else {
+            iy = i32(r * STRIDE + ky) - i32(p.pad);
         }
+        let inside = iy >= 0 && iy < i32(p.h);
+        let row = (image * p.h + u32(clamp(iy, 0, i32(p.h) - 1))) * p.w;
+        let row_out = (image * p.oh + u32(clamp(oy, 0, i32(p.oh) - 1))) * p.ow;
+        var ca: array<vec4<f32>, COLS>;
+        var cb: array<vec4<f32>, COLS>;
+        //#repeat m LOADS
+        let ma$m = column(row, inside, left + i32(ox * STRIDE + $mu * TILE + id % TILE), ci);
+        let mb$m = column(row, inside, left + i32(ox * STRIDE + $mu * TILE + id % TILE), pair);
+        //#repeat t TILE
+        if ($mu * TILE + $tu < COLS) {
+            ca[($mu * TILE + $tu) % COLS] = subgroupBroadcast(ma$m, $tu);
+            cb[($mu * TILE + $tu) % COLS] = subgroupBroadcast(mb$m, $tu);
+        }
+        //#end
+        //#end
+        //#repeat q TILE
+        {
+            let at = ox + $qu;
+            let g = select(vec4(0.0), dy[(row_out + min(at, p.ow - 1u)) * p.cout4 + co], hit && at < p.ow);
+            //#repeat j BLOCK
+            a[4 * $j] += ca[$qu * STRIDE + $ju].x * g;
+            a[4 * $j + 1] += ca[$qu * STRIDE + $ju].y * g;
+            a[4 * $j + 2] += ca[$qu * STRIDE + $ju].z * g;
+            a[4 * $j + 3] += ca[$qu * STRIDE + $ju].w * g;
+            b[4 * $j] += cb[$qu * STRIDE + $ju].x * g;
+            b[4 * $j + 1] += cb[$qu * STRIDE + $ju].y * g;
+            b[4 * $j + 2] += cb[$qu * STRIDE + $ju].z * g;
+            b[4 * $j + 3] += cb[$qu * STRIDE + $ju].w * g;
+            //#end
+        }
+        //#end
+        ox += TILE;
+        let next = ox >= p.ow;
+        ox = select(ox, 0u, next);
+        r += select(0u, 1u, next);
+        let over = r == rows;
+        r = select(r, 0u, over);
+        image += select(0u, 1u, over);
     }
     if (chunk >= chunks || member >= members) {
         return;

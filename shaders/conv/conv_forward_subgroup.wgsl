@@ -50,46 +50,53 @@ fn conv_forward_subgroup(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_w
     //#repeat c 4
     var a$c: array<vec4<f32>, 4>; // [pixel] of the block's vec4 $c
     //#end
-    for (var ky = 0u; ky < p.k; ky++) {
+    // One loop over (ky, kx, ci): nested ones would carry the register block across every level, which some compilers copy each time.
+    var ky = 0u;
+    var kx = 0u;
+    var ci = 0u;
+    for (var r = 0u; r < p.k * (p.k / BLOCK) * p.cin4; r++) {
         let iy = i32(oy * STRIDE + ky) - i32(p.pad);
         let inside = image < p.n && iy >= 0 && iy < i32(p.h);
         let row = (min(image, p.n - 1u) * p.h + u32(clamp(iy, 0, i32(p.h) - 1))) * p.w;
-        for (var kx = 0u; kx < p.k; kx += BLOCK) {
-            for (var ci = 0u; ci < p.cin4; ci++) {
-                var col: array<vec4<f32>, COLS>;
-                //#repeat j COLS
-                col[$j] = column(row, inside, left + i32(kx) + $j, ci);
-                //#end
-                //#repeat t BLOCK
+        var col: array<vec4<f32>, COLS>;
+        //#repeat j COLS
+        col[$j] = column(row, inside, left + i32(kx) + $j, ci);
+        //#end
+        //#repeat t BLOCK
+        {
+            let wi = p.offset + ((ky * p.k + kx + $tu) * p.cin4 + ci) * 4u * p.cout4;
+            // Of the block's weights [4 ci, 4 vec4], this lane fetches every FETCH-th.
+            var mine: array<vec4<f32>, LOADS>;
+            //#repeat m LOADS
+            let at$m = id % FETCH + $mu * FETCH;
+            mine[$m] = weight[wi + at$m / 4u * p.cout4 + min(co + at$m % 4u, p.cout4 - 1u)];
+            //#end
+            //#repeat c 4
+            {
+                let w0 = subgroupBroadcast(mine[$cu / FETCH], $cu % FETCH);
+                let w1 = subgroupBroadcast(mine[(4u + $cu) / FETCH], (4u + $cu) % FETCH);
+                let w2 = subgroupBroadcast(mine[(8u + $cu) / FETCH], (8u + $cu) % FETCH);
+                let w3 = subgroupBroadcast(mine[(12u + $cu) / FETCH], (12u + $cu) % FETCH);
+                //#repeat q 4
                 {
-                    let wi = p.offset + ((ky * p.k + kx + $tu) * p.cin4 + ci) * 4u * p.cout4;
-                    // Of the block's weights [4 ci, 4 vec4], this lane fetches every FETCH-th.
-                    var mine: array<vec4<f32>, LOADS>;
-                    //#repeat m LOADS
-                    let at$m = id % FETCH + $mu * FETCH;
-                    mine[$m] = weight[wi + at$m / 4u * p.cout4 + min(co + at$m % 4u, p.cout4 - 1u)];
-                    //#end
-                    //#repeat c 4
-                    {
-                        let w0 = subgroupBroadcast(mine[$cu / FETCH], $cu % FETCH);
-                        let w1 = subgroupBroadcast(mine[(4u + $cu) / FETCH], (4u + $cu) % FETCH);
-                        let w2 = subgroupBroadcast(mine[(8u + $cu) / FETCH], (8u + $cu) % FETCH);
-                        let w3 = subgroupBroadcast(mine[(12u + $cu) / FETCH], (12u + $cu) % FETCH);
-                        //#repeat q 4
-                        {
-                            let s = col[$qu * STRIDE + $tu];
-                            a$c[$q] += s.x * w0;
-                            a$c[$q] += s.y * w1;
-                            a$c[$q] += s.z * w2;
-                            a$c[$q] += s.w * w3;
-                        }
-                        //#end
-                    }
-                    //#end
+                    let s = col[$qu * STRIDE + $tu];
+                    a$c[$q] += s.x * w0;
+                    a$c[$q] += s.y * w1;
+                    a$c[$q] += s.z * w2;
+                    a$c[$q] += s.w * w3;
                 }
                 //#end
             }
+            //#end
         }
+        //#end
+        ci += 1u;
+        let next = ci == p.cin4;
+        ci = select(ci, 0u, next);
+        kx += select(0u, BLOCK, next);
+        let down = kx == p.k;
+        kx = select(kx, 0u, down);
+        ky += select(0u, 1u, down);
     }
     if (image < p.n) {
         let out = ((image * p.oh + oy) * p.ow + ox) * p.cout4 + co;

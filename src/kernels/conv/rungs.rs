@@ -119,14 +119,15 @@ pub static BACKWARD_WEIGHT_SUBGROUP: Rung = Rung {
     source: crate::wgsl!("conv/conv_backward_weight_subgroup"; "grid"),
     consts: |p| {
         let (block, tile) = (p.k.min(3), p.subgroup.min(8));
+        let cols = (tile - 1) * p.stride + block;
         vec![
             ("SUBGROUP", p.subgroup),
             ("STRIDE", p.stride),
             ("MIXED", (!p.cout4.is_multiple_of(p.subgroup)).into()),
             ("BLOCK", block),
             ("TILE", tile),
-            ("COLS", (tile - 1) * p.stride + block),
-            ("CARRY", block.saturating_sub(p.stride)),
+            ("COLS", cols),
+            ("LOADS", cols.div_ceil(tile)),
             ("ROWS", 4 * block),
         ]
     },
