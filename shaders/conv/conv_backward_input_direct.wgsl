@@ -24,10 +24,10 @@ struct Params {
 @group(0) @binding(4) var<storage, read> gate: array<vec4<f32>>;      // [n, h, w, cin4]; dy where there is none
 @group(0) @binding(5) var<storage, read_write> dx: array<vec4<f32>>;  // [n, h, w, cin4]
 
-fn column(row: u32, ox: i32, co: u32) -> vec4<f32> {
+fn column(row: u32, inside: bool, ox: i32, co: u32) -> vec4<f32> {
     let last = i32(p.ow) - 1;
     let v = dy[(row + u32(clamp(ox, 0, last))) * p.cout4 + co];
-    return select(vec4(0.0), v, ox >= 0 && ox <= last);
+    return select(vec4(0.0), v, inside && ox >= 0 && ox <= last);
 }
 
 @compute @workgroup_size(64)
@@ -48,30 +48,40 @@ fn conv_backward_input_direct(@builtin(workgroup_id) group: vec3<u32>, @builtin(
     let ix = phase + p.stride * 8u * tile;
     var a: array<vec4<f32>, 8>; // channels ci …
     var b: array<vec4<f32>, 8>; // … and the next four
-    for (var ky = (iy + p.pad) % p.stride; ky < p.k; ky += p.stride) {
+    // One loop over (ky, kx, co): nested ones would carry the register block across every level, which some compilers copy each time.
+    // ky and kx start where the pixels' phase divides evenly; those of a small kernel may have none.
+    let ky0 = (iy + p.pad) % p.stride;
+    let kx0 = (phase + p.pad) % p.stride;
+    let kys = (p.k + p.stride - 1u - ky0) / p.stride;
+    let kxs = (p.k + p.stride - 1u - kx0) / p.stride;
+    var ky = ky0;
+    var kx = kx0;
+    var co = 0u;
+    for (var r = 0u; r < kys * kxs * p.cout4; r++) {
         let oy = (i32(iy + p.pad) - i32(ky)) / i32(p.stride);
-        if (iy + p.pad < ky || oy >= i32(p.oh)) {
-            continue;
+        let inside = iy + p.pad >= ky && oy < i32(p.oh);
+        let row = (image * p.oh + u32(clamp(oy, 0, i32(p.oh) - 1))) * p.ow;
+        // Divides evenly, also where it is negative.
+        let left = (i32(ix + p.pad) - i32(kx)) / i32(p.stride);
+        let wi = p.offset + ((ky * p.k + kx) * p.cout4 + co) * 4u * p.cin4;
+        //#repeat c 4
+        let u$c = weight_t[wi + $cu * p.cin4 + ci];
+        let v$c = weight_t[wi + $cu * p.cin4 + pair];
+        //#end
+        //#repeat q 8
+        {
+            let s = column(row, inside, left + $q, co);
+            a[$q] += s.x * u0 + s.y * u1 + s.z * u2 + s.w * u3;
+            b[$q] += s.x * v0 + s.y * v1 + s.z * v2 + s.w * v3;
         }
-        let row = (image * p.oh + u32(oy)) * p.ow;
-        for (var kx = (phase + p.pad) % p.stride; kx < p.k; kx += p.stride) {
-            // Divides evenly, also where it is negative.
-            let left = (i32(ix + p.pad) - i32(kx)) / i32(p.stride);
-            for (var co = 0u; co < p.cout4; co++) {
-                let wi = p.offset + ((ky * p.k + kx) * p.cout4 + co) * 4u * p.cin4;
-                //#repeat c 4
-                let u$c = weight_t[wi + $cu * p.cin4 + ci];
-                let v$c = weight_t[wi + $cu * p.cin4 + pair];
-                //#end
-                //#repeat q 8
-                {
-                    let s = column(row, left + $q, co);
-                    a[$q] += s.x * u0 + s.y * u1 + s.z * u2 + s.w * u3;
-                    b[$q] += s.x * v0 + s.y * v1 + s.z * v2 + s.w * v3;
-                }
-                //#end
-            }
-        }
+        //#end
+        co += 1u;
+        let next = co == p.cout4;
+        co = select(co, 0u, next);
+        kx += select(0u, p.stride, next);
+        let down = kx >= p.k;
+        kx = select(kx, kx0, down);
+        ky += select(0u, p.stride, down);
     }
     let out = (image * p.h + iy) * p.w + ix;
     //#repeat q 8

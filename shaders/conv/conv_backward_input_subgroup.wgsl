@@ -57,8 +57,8 @@ fn conv_backward_input_subgroup(@builtin(workgroup_id) group: vec3<u32>, @builti
     // One loop over (ky, kx, co): nested ones would carry the register block across every level, which some compilers copy each time.
     let ky0 = (py + p.pad) % STRIDE;
     let kx0 = (px + p.pad) % STRIDE;
-    let kxs = (p.k - kx0 + BLOCK * STRIDE - 1u) / (BLOCK * STRIDE);
-    let rounds = (p.k - ky0 + STRIDE - 1u) / STRIDE * kxs * p.cout4;
+    let kxs = (p.k + BLOCK * STRIDE - 1u - kx0) / (BLOCK * STRIDE);
+    let rounds = (p.k + STRIDE - 1u - ky0) / STRIDE * kxs * p.cout4;
     var ky = ky0;
     var kx = kx0;
     var co = 0u;

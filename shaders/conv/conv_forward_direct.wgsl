@@ -23,10 +23,10 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;   // [k, k, cin, cout4] at offset
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // [n, oh, ow, cout4]
 
-fn column(row: u32, ix: i32, ci: u32) -> vec4<f32> {
+fn column(row: u32, inside: bool, ix: i32, ci: u32) -> vec4<f32> {
     let last = i32(p.w) - 1;
     let v = x[(row + u32(clamp(ix, 0, last))) * p.cin4 + ci];
-    return select(vec4(0.0), v, ix >= 0 && ix <= last);
+    return select(vec4(0.0), v, inside && ix >= 0 && ix <= last);
 }
 
 @compute @workgroup_size(64)
@@ -46,28 +46,33 @@ fn conv_forward_direct(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_wor
     let left = i32(ox * p.stride) - i32(p.pad);
     var a: array<vec4<f32>, 8>; // channels co …
     var b: array<vec4<f32>, 8>; // … and the next four
-    for (var ky = 0u; ky < p.k; ky++) {
+    // One loop over (ky, kx, ci): nested ones would carry the register block across every level, which some compilers copy each time.
+    var ky = 0u;
+    var kx = 0u;
+    var ci = 0u;
+    for (var r = 0u; r < p.k * p.k * p.cin4; r++) {
         let iy = i32(oy * p.stride + ky) - i32(p.pad);
-        if (iy < 0 || iy >= i32(p.h)) {
-            continue;
+        let inside = iy >= 0 && iy < i32(p.h);
+        let row = (image * p.h + u32(clamp(iy, 0, i32(p.h) - 1))) * p.w;
+        let wi = p.offset + ((ky * p.k + kx) * p.cin4 + ci) * 4u * p.cout4;
+        //#repeat c 4
+        let u$c = weight[wi + $cu * p.cout4 + co];
+        let v$c = weight[wi + $cu * p.cout4 + pair];
+        //#end
+        //#repeat q 8
+        {
+            let s = column(row, inside, left + i32(kx + $qu * p.stride), ci);
+            a[$q] += s.x * u0 + s.y * u1 + s.z * u2 + s.w * u3;
+            b[$q] += s.x * v0 + s.y * v1 + s.z * v2 + s.w * v3;
         }
-        let row = (image * p.h + u32(iy)) * p.w;
-        for (var kx = 0u; kx < p.k; kx++) {
-            for (var ci = 0u; ci < p.cin4; ci++) {
-                let wi = p.offset + ((ky * p.k + kx) * p.cin4 + ci) * 4u * p.cout4;
-                //#repeat c 4
-                let u$c = weight[wi + $cu * p.cout4 + co];
-                let v$c = weight[wi + $cu * p.cout4 + pair];
-                //#end
-                //#repeat q 8
-                {
-                    let s = column(row, left + i32(kx + $qu * p.stride), ci);
-                    a[$q] += s.x * u0 + s.y * u1 + s.z * u2 + s.w * u3;
-                    b[$q] += s.x * v0 + s.y * v1 + s.z * v2 + s.w * v3;
-                }
-                //#end
-            }
-        }
+        //#end
+        ci += 1u;
+        let next = ci == p.cin4;
+        ci = select(ci, 0u, next);
+        kx += select(0u, 1u, next);
+        let down = kx == p.k;
+        kx = select(kx, 0u, down);
+        ky += select(0u, 1u, down);
     }
     let out = ((image * p.oh + oy) * p.ow + ox) * p.cout4 + co;
     //#repeat q 8
