@@ -1,5 +1,6 @@
-// y[n, i, j, c] = x[n, stride·i, stride·j, c − shift], zero for channels outside x: the option-A shortcut. One invocation
-// four channels of an output pixel.
+// y[n, i, j, c] = x[n, stride·i, stride·j, c − shift], 0 outside x's channels. One invocation four channels of an output pixel: one vec4
+// of x where the shift is a whole number of them (ALIGNED), else their four words.
+const ALIGNED: u32 = 1u;
 struct Params {
     n: u32,
     h: u32,        // input
@@ -14,8 +15,8 @@ struct Params {
     relu: u32,     // 1: a ReLU's output gates the gradient
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;        // [n, h, w, cin]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;  // [n, oh, ow, cout]
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // [n, h, w, cin / 4]
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;  // [n, oh, ow, cout / 4]
 
 @compute @workgroup_size(64)
 fn pad_shortcut(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -28,13 +29,19 @@ fn pad_shortcut(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
     let ox = i / c4 % p.ow;
     let oy = i / (c4 * p.ow) % p.oh;
     let image = i / (c4 * p.ow * p.oh);
-    let source = ((image * p.h + oy * p.stride) * p.w + ox * p.stride) * p.cin;
-    for (var k = 0u; k < 4u; k++) {
-        let c = i % c4 * 4u + k - p.shift; // wraps to a huge number in front of x's channels
-        var v = 0.0;
+    let source = ((image * p.h + oy * p.stride) * p.w + ox * p.stride) * (p.cin / 4u);
+    let c = i % c4 * 4u - p.shift; // wraps below x's channels
+    var v = vec4(0.0);
+    if (ALIGNED == 1u) {
         if (c < p.channels) {
-            v = x[source + c];
+            v = select(vec4(0.0), x[source + c / 4u], c + vec4(0u, 1u, 2u, 3u) < vec4(p.channels));
         }
-        y[4u * i + k] = v;
+    } else {
+        for (var k = 0u; k < 4u; k++) {
+            if (c + k < p.channels) {
+                v[k] = x[source + (c + k) / 4u][(c + k) % 4u];
+            }
+        }
     }
+    y[i] = v;
 }

@@ -1,6 +1,7 @@
-// dx[n, y, x, c] = dy[n, y/stride, x/stride, c + shift] where both divide evenly (and gate > 0 there, where a
-// ReLU gates it), else 0. One invocation four channels of an input pixel.
+// dx[n, y, x, c] = dy[n, y/stride, x/stride, c + shift] where both divide evenly (and gate > 0 there, where a ReLU gates it), else 0.
+// One invocation four channels of an input pixel: one vec4 of dy where the shift is a whole number of them (ALIGNED), else their words.
 const RELU: u32 = 0u;
+const ALIGNED: u32 = 1u;
 struct Params {
     n: u32,
     h: u32,        // input
@@ -15,9 +16,16 @@ struct Params {
     relu: u32,     // 1: a ReLU's output gates the gradient
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> dy: array<f32>;        // [n, oh, ow, cout]
-@group(0) @binding(2) var<storage, read> gate: array<f32>;      // [n, oh, ow, cout]; dy where there is none
-@group(0) @binding(3) var<storage, read_write> dx: array<f32>;  // [n, h, w, cin]
+@group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;        // [n, oh, ow, cout / 4]
+@group(0) @binding(2) var<storage, read> gate: array<vec4<f32>>;      // [n, oh, ow, cout / 4]; dy where there is none
+@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;  // [n, h, w, cin / 4]
+
+fn gradient(i: u32) -> vec4<f32> {
+    if (RELU == 1u) {
+        return select(vec4(0.0), dy[i], gate[i] > vec4(0.0));
+    }
+    return dy[i];
+}
 
 @compute @workgroup_size(64)
 fn pad_shortcut_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -30,17 +38,21 @@ fn pad_shortcut_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_w
     let ix = i / c4 % p.w;
     let iy = i / (c4 * p.w) % p.h;
     let image = i / (c4 * p.w * p.h);
-    let kept = ix % p.stride == 0u && iy % p.stride == 0u;
-    let source = ((image * p.oh + iy / p.stride) * p.ow + ix / p.stride) * p.cout + p.shift;
-    for (var k = 0u; k < 4u; k++) {
-        let c = i % c4 * 4u + k;
-        var v = 0.0;
-        if (kept && c < p.channels) {
-            v = dy[source + c];
-            if (RELU == 1u) {
-                v = select(0.0, v, gate[source + c] > 0.0);
+    let source = ((image * p.oh + iy / p.stride) * p.ow + ix / p.stride) * (p.cout / 4u);
+    let c = i % c4 * 4u;
+    var v = vec4(0.0);
+    if (ix % p.stride == 0u && iy % p.stride == 0u) {
+        if (ALIGNED == 1u) {
+            // Filler channels get no gradient.
+            v = select(vec4(0.0), gradient(source + (c + p.shift) / 4u), c + vec4(0u, 1u, 2u, 3u) < vec4(p.channels));
+        } else {
+            for (var k = 0u; k < 4u; k++) {
+                let from = c + k + p.shift;
+                if (c + k < p.channels) {
+                    v[k] = gradient(source + from / 4u)[from % 4u];
+                }
             }
         }
-        dx[4u * i + k] = v;
     }
+    dx[i] = v;
 }

@@ -69,7 +69,7 @@ impl PadShortcutParams {
 }
 
 fn pad_cases(relu: u32, fills: &[Fill]) -> Vec<Case<PadShortcutParams>> {
-    [(2, [8, 8, 16], 32, 2), (1, [7, 9, 10], 20, 2), (3, [4, 4, 3], 5, 1), (1, [1, 1, 4], 8, 2)]
+    [(2, [8, 8, 16], 32, 2), (1, [7, 9, 10], 20, 2), (3, [4, 4, 3], 5, 1), (1, [1, 1, 4], 8, 2), (1, [5, 4, 6], 14, 2)]
         .map(|(n, input, cout, stride)| {
             let name = format!("{n}x{input:?} to {cout}, stride {stride}");
             let p = PadShortcutParams { relu, ..PadShortcutParams::new(n, input, cout, stride) };
@@ -83,7 +83,7 @@ crate::kernel! {
     pub PadShortcut(p: PadShortcutParams) {
         source: crate::wgsl!("pool/pad_shortcut"; "grid"),
         bindings: [read("x"), write("y")],
-        consts: [],
+        consts: [("ALIGNED", p.shift.is_multiple_of(4).into())],
         groups: groups_for(u64::from(p.output() / 4)),
         lens: [p.input(), p.output()],
         tolerance: Tolerance::Exact,
@@ -102,7 +102,7 @@ crate::kernel! {
     pub PadShortcutBackward(p: PadShortcutParams) {
         source: crate::wgsl!("pool/pad_shortcut_backward"; "grid"),
         bindings: [read("dy"), read("gate"), write("dx")],
-        consts: [("RELU", p.relu)],
+        consts: [("RELU", p.relu), ("ALIGNED", p.shift.is_multiple_of(4).into())],
         groups: groups_for(u64::from(p.input() / 4)),
         lens: [p.output(), p.output(), p.input()],
         tolerance: Tolerance::Exact,
