@@ -47,9 +47,9 @@ fn pad_shortcut_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_w
             v = select(vec4(0.0), gradient(source + (c + p.shift) / 4u), c + vec4(0u, 1u, 2u, 3u) < vec4(p.channels));
         } else {
             for (var k = 0u; k < 4u; k++) {
-                let from = c + k + p.shift;
+                let source_c = c + k + p.shift;
                 if (c + k < p.channels) {
-                    v[k] = gradient(source + from / 4u)[from % 4u];
+                    v[k] = gradient(source + source_c / 4u)[source_c % 4u];
                 }
             }
         }
