@@ -11,9 +11,11 @@
 //! | loss and a step's figures | [`loss`] |
 //! | latents to weights and back | [`compose`] |
 //! | optimizer | [`optim`] |
+//! | an adapter's ceilings | [`bench`] |
 
 pub mod act;
 pub mod augment;
+pub mod bench;
 pub mod check;
 pub mod compose;
 pub mod conv;
@@ -75,5 +77,7 @@ pub fn registry() -> Vec<&'static dyn AnyKernel> {
         &compose::s3::S3Regularizer,
         &compose::s3::S3Update,
         &optim::Sgd,
+        &bench::Copy,
+        &bench::MultiplyAdd,
     ]
 }
