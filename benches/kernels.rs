@@ -1,5 +1,5 @@
-//! `cargo bench --bench kernels [-- --model resnet20 --batch-size 128 --method s3 --bits 3 --rung NAME …]`
+//! `cargo bench --bench kernels [-- FLAGS]` is `s3gpu bench kernels [FLAGS]`.
 
-fn main() {
-    s3gpu::bench::main("kernels")
+fn main() -> std::process::ExitCode {
+    s3gpu::cli::bench("kernels")
 }

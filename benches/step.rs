@@ -1,5 +1,5 @@
-//! `cargo bench --bench step [-- --model resnet20 --batch-size 128 --method s3 --bits 3 --rung NAME …]`
+//! `cargo bench --bench step [-- FLAGS]` is `s3gpu bench step [FLAGS]`.
 
-fn main() {
-    s3gpu::bench::main("step")
+fn main() -> std::process::ExitCode {
+    s3gpu::cli::bench("step")
 }

@@ -1,167 +1,199 @@
-//! Measuring: every kernel where it stands in a real training step, and the step as a whole.
+//! Measuring: a training step in whole and by its dispatches, beside what the adapter could do at most.
 //!
-//! A kernel whose cases fail is not timed. Times are medians over repeated submissions of the same dispatch on the data that a real
-//! step left in its buffers; ratios between figures of one run are what counts.
+//! | file | what it holds |
+//! |---|---|
+//! | [`workload`] | the step that is measured, on the device |
+//! | [`clock`] | GPU timestamps where they can be believed, else wall time |
+//! | [`ceilings`] | copy bandwidth and multiply-add peak, and the floor that they set |
+//! | [`report`] | everything measured, as tables and JSON |
+//! | [`mod@compare`] | what moved since an older report |
+//! | [`trace`] | one step as a chrome trace |
+//! | [`scaling`], [`plot`] | time against batch, width and depth |
+//! | [`guard`] | a step's time as a ratio to fixed kernels, against a stored one |
+//!
+//! A kernel whose cases fail is not timed. Times are medians; ratios between figures of one run are what counts.
 
-mod report;
+pub mod ceilings;
+pub mod clock;
+pub mod compare;
+pub mod guard;
+pub mod plot;
+pub mod report;
+pub mod scaling;
+pub mod trace;
+pub mod workload;
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
-use crate::data::{self, Manifest, Records, Splits};
-use crate::error::Result;
+use clap::Args;
+
+use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pipelines};
-use crate::graph::Vars;
-use crate::kernels::{Cost, doctor, registry};
-use crate::model::Values;
-use crate::train::{Config, Engine, setup::Setup};
+use crate::kernels::{AnyKernel, doctor};
+use ceilings::Reference;
+use clock::Clock;
+use report::{Part, Report};
+use workload::{Subject, Workload};
 
-pub use report::main;
+/// Seconds that a measured round of steps lasts at least.
+const ROUND: f64 = 0.1;
+/// Submissions that measure the host's part.
+const HOST_ROUNDS: usize = 10;
 
-/// A network in training form with a batch of drawn images on the device.
-pub struct Subject {
-    /// The engine.
-    pub engine: Engine,
-    records: Records,
-    batch: u32,
+/// Flags of `s3gpu bench kernels` and `s3gpu bench step`.
+#[derive(Args, Clone, Debug)]
+pub struct MeasureArgs {
+    /// The step.
+    #[command(flatten)]
+    pub workload: Workload,
+    /// Rounds to take the median of: a step each, or as many as fill 0.1 s
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub steps: u32,
+    /// Print the result as one JSON object on the last line
+    #[arg(long)]
+    pub json: bool,
+    /// Show what moved since the file that an earlier --json went to
+    #[arg(long, value_name = "OLD.json")]
+    pub compare: Option<PathBuf>,
+    /// Write one step as a chrome trace, an event a dispatch
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
 }
 
-/// One kernel with one set of parameters, as the step holds it.
-#[derive(Clone, Debug)]
-pub struct Part {
-    /// Kernel.
-    pub kernel: &'static str,
-    /// The first layer that it serves with these parameters.
-    pub layer: String,
-    /// Dispatches of it in the step.
-    pub times: usize,
-    /// Median seconds of one.
-    pub seconds: f64,
-    /// Operations and bytes of one.
-    pub cost: Cost,
+/// The middle of some numbers.
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-impl Subject {
-    /// Compiles the configuration's training step and runs it once.
-    ///
-    /// # Errors
-    /// As [`Engine::new`].
-    pub fn new(gpu: Gpu, config: Config) -> Result<Self> {
-        let setup = Setup::new(config)?;
-        let manifest = Manifest::find(&setup.config.dataset)?;
-        let data = data::load(&manifest, None, Splits { train: true, test: false })?;
-        let records = data.train.expect("the training set was asked for");
-        let rungs = crate::graph::RungChoice { forced: setup.config.rungs.clone(), ..Default::default() };
-        let engine = Engine::new(gpu, &setup.graph, &setup.options(rungs))?;
-        engine.load(&Values::init(&setup.graph, &engine.layout, setup.config.latent_init, setup.config.seed));
-        let batch = setup.config.batch_size;
-        let mut subject = Self { engine, records, batch };
-        subject.steps(1)?;
-        Ok(subject)
-    }
-
-    /// Runs steps, waits for their figures, and returns their wall time.
-    ///
-    /// # Errors
-    /// As [`Engine::step`].
-    pub fn steps(&mut self, count: usize) -> Result<Duration> {
-        let indices: Vec<u32> = (0..self.batch).collect();
-        let started = Instant::now();
-        for _ in 0..count {
-            if self.engine.is_full() {
-                self.engine.figures()?;
-            }
-            self.engine.step(&self.records, &indices, 0, 1e-3)?;
-        }
-        self.engine.figures()?;
-        Ok(started.elapsed())
-    }
-
-    /// Median seconds that the host takes to record and submit a step while the device is idle.
-    ///
-    /// # Errors
-    /// As [`Gpu::wait`].
-    pub fn host_seconds(&mut self, count: usize) -> Result<f64> {
-        let vars = Vars { n: self.batch, ..Vars::default() };
-        let mut all = Vec::new();
-        for _ in 0..count {
-            let started = Instant::now();
-            let submission = self.engine.exec.submit(Engine::TRAIN, &vars);
-            all.push(started.elapsed().as_secs_f64());
-            self.engine.exec.gpu.wait(Some(submission), || "during a benchmark".into())?;
-        }
-        all.sort_by(f64::total_cmp);
-        Ok(all[all.len() / 2])
-    }
-
-    /// Bytes that the device's allocator holds, where the backend tells.
-    pub fn allocated(&self) -> u64 {
-        self.engine.exec.gpu.device.generate_allocator_report().map_or(0, |r| r.total_allocated_bytes)
-    }
-
-    /// Times every distinct dispatch of the training step.
-    ///
-    /// # Errors
-    /// As [`Gpu::wait`].
-    pub fn parts(&mut self) -> Result<Vec<Part>> {
-        let vars = Vars { n: self.batch, rate: 1e-3, ..Vars::default() };
-        let mut index: BTreeMap<(&str, Vec<u8>), usize> = BTreeMap::new();
-        let mut parts: Vec<(usize, Part)> = Vec::new();
-        for (i, step) in self.engine.exec.plan.sections[Engine::TRAIN].iter().enumerate() {
-            let mut params = (step.params)(&vars);
-            let cost = step.kernel.cost(&params);
-            // Where a layer's parameters lie makes no difference to its time.
-            if step.label.starts_with("layer") {
-                params = step
-                    .kernel
-                    .groups(&params)
-                    .to_le_bytes()
-                    .into_iter()
-                    .chain((cost.flops as u64).to_le_bytes())
-                    .collect();
-            }
-            let at = *index.entry((step.kernel.name(), params)).or_insert(parts.len());
-            match parts.get_mut(at) {
-                Some((_, part)) => part.times += 1,
-                None => {
-                    let (kernel, layer) = (step.kernel.name(), step.label.clone());
-                    parts.push((i, Part { kernel, layer, times: 1, seconds: 0.0, cost }));
-                }
-            }
-        }
-        for (i, part) in &mut parts {
-            part.seconds = self.time(*i, &vars)?;
-        }
-        Ok(parts.into_iter().map(|(_, p)| p).collect())
-    }
-
-    /// Median seconds of one dispatch: five runs of as many dispatches as fill 40 ms.
-    fn time(&mut self, step: usize, vars: &Vars) -> Result<f64> {
-        let mut run = |times: usize| -> Result<f64> {
-            let started = Instant::now();
-            let submission = self.engine.exec.submit_step(Engine::TRAIN, step, times, vars);
-            self.engine.exec.gpu.wait(Some(submission), || "during a benchmark".into())?;
-            Ok(started.elapsed().as_secs_f64() / times as f64)
-        };
-        let once = run(1)?.min(run(1)?);
-        let times = ((0.04 / once) as usize).clamp(1, 2000);
-        let mut all = (0..5).map(|_| run(times)).collect::<Result<Vec<_>>>()?;
-        all.sort_by(f64::total_cmp);
-        Ok(all[2])
-    }
-}
-
-/// Runs all kernels' cases and returns the names of those that fail: these are not to be timed.
+/// Runs the kernels' cases.
 ///
 /// # Errors
-/// As [`doctor::examine`].
-pub fn failing(gpu: &Gpu) -> Result<Vec<&'static str>> {
+/// [`Error::Gpu`] naming those that fail: these are not to be timed.
+fn trust(gpu: &Gpu, kernels: &[&'static dyn AnyKernel]) -> Result<()> {
     let mut pipelines = Pipelines::default();
     let mut bad = Vec::new();
-    for kernel in registry() {
-        if !doctor::examine(gpu, &mut pipelines, kernel)?.failures.is_empty() {
+    for kernel in kernels {
+        if !doctor::examine(gpu, &mut pipelines, *kernel)?.failures.is_empty() {
             bad.push(kernel.name());
         }
     }
-    Ok(bad)
+    match bad.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Gpu { what: format!("to pass the cases of {}, so nothing is timed", bad.join(", ")) }),
+    }
+}
+
+/// The checkout's commit where cargo started the program from one, or what `S3GPU_COMMIT` says.
+fn commit() -> Option<String> {
+    if let Ok(commit) = std::env::var("S3GPU_COMMIT") {
+        return Some(commit).filter(|c| !c.is_empty());
+    }
+    let folder = std::env::var_os("CARGO_MANIFEST_DIR")?;
+    let args = ["describe", "--always", "--dirty", "--exclude=*"];
+    let output = std::process::Command::new("git").arg("-C").arg(folder).args(args).output().ok()?;
+    let commit = String::from_utf8(output.stdout).ok()?.trim().to_string();
+    (output.status.success() && !commit.is_empty()).then_some(commit)
+}
+
+/// Driver and its version, on one line.
+fn driver(gpu: &Gpu) -> String {
+    [gpu.info.driver.trim(), gpu.info.driver_info.trim()].join(" ").trim().to_string()
+}
+
+/// Median and fastest seconds of `one`, which runs a given number of passes and returns the seconds of one.
+fn rounds(count: u32, mut one: impl FnMut(usize) -> Result<f64>) -> Result<(f64, f64)> {
+    let passes = ((ROUND / one(1)?) as usize).clamp(1, 1000);
+    let all = (0..count).map(|_| one(passes)).collect::<Result<Vec<_>>>()?;
+    let fastest = all.iter().copied().fold(f64::INFINITY, f64::min);
+    Ok((median(all), fastest))
+}
+
+/// Measures a step: every part of the report, and a trace where one is asked for.
+///
+/// # Errors
+/// As [`Subject::new`]; [`Error::Gpu`] where a kernel of the step fails its cases.
+pub fn measure(gpu: Gpu, args: &MeasureArgs) -> Result<Report> {
+    let named = args.workload.named()?;
+    let mut subject = Subject::new(gpu, args.workload.config()?)?;
+    trust(subject.gpu(), &subject.kernels())?;
+    let reference = Reference::new(subject.gpu())?;
+    let mut clock = Clock::new(subject.gpu(), &reference)?;
+    let ceilings = reference.ceilings(subject.gpu(), &mut clock)?;
+    drop(reference);
+    let (seconds, fastest) = rounds(args.steps, |n| subject.steps(n))?;
+    let (forward, _) = rounds(args.steps, |n| subject.forwards(n))?;
+    let host = subject.host_seconds(HOST_ROUNDS)?;
+    let mut parts = Vec::new();
+    for d in subject.distinct() {
+        let (seconds, floor) = (subject.time(d.step, &mut clock)?, ceilings.floor(&d.cost));
+        parts.push(Part {
+            kernel: d.kernel.into(),
+            layer: d.layer,
+            times: d.times,
+            seconds,
+            flops: d.cost.flops,
+            bytes: d.cost.bytes,
+            floor,
+            share: floor / seconds,
+        });
+    }
+    if let Some(path) = &args.profile {
+        trace::write(path, &subject.traced(&mut clock)?)?;
+    }
+    let sum = |f: fn(&Part) -> f64| parts.iter().map(|p| p.times as f64 * f(p)).sum::<f64>();
+    let (flops, bytes, floor) = (sum(|p| p.flops), sum(|p| p.bytes), sum(|p| p.floor));
+    Ok(Report {
+        seconds_per_step: seconds,
+        seconds_fastest: fastest,
+        seconds_per_forward: forward,
+        images_per_s: f64::from(named.batch) / seconds,
+        adapter: subject.gpu().info.name.trim().into(),
+        driver: driver(subject.gpu()),
+        commit: commit(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        workload: named,
+        dispatches: subject.engine.dispatches(),
+        host_seconds: host,
+        flops,
+        bytes,
+        floor,
+        share: floor / seconds,
+        memory_bytes: subject.engine.exec.plan.bytes(),
+        clock: clock.describe(),
+        ceilings,
+        rungs: subject.engine.rungs.clone(),
+        parts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![1.0]), 1.0);
+        assert!(median(Vec::new()).is_nan());
+    }
+
+    #[test]
+    fn fast_steps_share_a_round_and_slow_ones_do_not() {
+        let mut asked = Vec::new();
+        let (middle, fastest) = rounds(3, |n| {
+            asked.push(n);
+            Ok(0.01 * asked.len() as f64)
+        })
+        .expect("no device");
+        assert_eq!(asked, [1, 10, 10, 10]);
+        assert_eq!((middle, fastest), (0.03, 0.02));
+        let mut asked = Vec::new();
+        rounds(2, |n| {
+            asked.push(n);
+            Ok(2.0)
+        })
+        .expect("no device");
+        assert_eq!(asked, [1, 1, 1]);
+    }
 }

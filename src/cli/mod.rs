@@ -13,6 +13,7 @@ macro_rules! note {
     }};
 }
 
+mod bench;
 mod devices;
 mod doctor;
 mod eval;
@@ -46,16 +47,29 @@ enum Command {
     Devices,
     /// Run every kernel's cases against its CPU twin
     Doctor(doctor::DoctorArgs),
+    /// Measure speed
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 /// Runs the command line; exit code 2 for wrong usage, 1 for everything else that fails, 130 after Ctrl-C.
 pub fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    start(Cli::parse().command)
+}
+
+/// `s3gpu bench WHAT` with this process's own arguments: the entry point of `cargo bench`, which adds a `--bench`.
+pub fn bench(what: &str) -> ExitCode {
+    let own = std::env::args_os().skip(1).filter(|a| a != "--bench");
+    start(Cli::parse_from(["s3gpu", "bench", what].into_iter().map(Into::into).chain(own)).command)
+}
+
+fn start(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(&args),
         Command::Devices => devices::run(),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Bench(command) => bench::run(&command),
     };
     match outcome {
         Ok(code) => code,

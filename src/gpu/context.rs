@@ -85,7 +85,8 @@ pub fn open(choice: Option<&str>) -> Result<Gpu> {
     let subgroup = fixed.then_some(info.subgroup_min_size);
     let desc = wgpu::DeviceDescriptor {
         label: Some("s3gpu"),
-        required_features: subgroups,
+        // Timestamps serve the benches alone.
+        required_features: subgroups | adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
         required_limits: limits.clone(),
         ..Default::default()
     };

@@ -171,12 +171,15 @@ impl Single {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            pass.set_pipeline(&self.pipeline.pipeline);
-            pass.set_bind_group(0, &self.group, &[0]);
-            for _ in 0..times {
-                pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
-            }
+            (0..times).for_each(|_| self.dispatch(&mut pass));
         }
         gpu.queue.submit([encoder.finish()])
+    }
+
+    /// Records the dispatch.
+    pub fn dispatch(&self, pass: &mut wgpu::ComputePass) {
+        pass.set_pipeline(&self.pipeline.pipeline);
+        pass.set_bind_group(0, &self.group, &[0]);
+        pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
     }
 }

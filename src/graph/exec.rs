@@ -120,7 +120,7 @@ impl Executor {
     }
 
     /// Writes the parameters of all the section's steps, and notes their grids.
-    fn set_params(&mut self, section: usize, vars: &Vars) {
+    pub fn set_params(&mut self, section: usize, vars: &Vars) {
         self.staging.clear();
         self.grids.clear();
         for (i, step) in self.plan.sections[section].iter().enumerate() {
@@ -132,17 +132,23 @@ impl Executor {
         self.gpu.queue.write_buffer(&self.sections[section].uniforms, 0, &self.staging);
     }
 
+    /// Records one step of the section whose parameters [`Executor::set_params`] wrote last; an empty grid records nothing.
+    pub fn dispatch(&self, section: usize, step: usize, pass: &mut wgpu::ComputePass) {
+        if self.grids[step] == 0 {
+            return;
+        }
+        let d = &self.sections[section].dispatches[step];
+        let [x, y] = fold(self.grids[step]);
+        pass.set_pipeline(&d.pipeline.pipeline);
+        pass.set_bind_group(0, &d.group, &[step as u32 * UNIFORM_STRIDE as u32]);
+        pass.dispatch_workgroups(x, y, 1);
+    }
+
     fn encode(&self, section: usize, steps: impl Iterator<Item = usize>) -> wgpu::SubmissionIndex {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            for i in steps.filter(|i| self.grids[*i] > 0) {
-                let d = &self.sections[section].dispatches[i];
-                let [x, y] = fold(self.grids[i]);
-                pass.set_pipeline(&d.pipeline.pipeline);
-                pass.set_bind_group(0, &d.group, &[i as u32 * UNIFORM_STRIDE as u32]);
-                pass.dispatch_workgroups(x, y, 1);
-            }
+            steps.for_each(|step| self.dispatch(section, step, &mut pass));
         }
         self.gpu.queue.submit([encoder.finish()])
     }

@@ -108,6 +108,8 @@ impl Engine {
 
     /// The plan's section of a training step.
     pub const TRAIN: usize = TRAIN;
+    /// The plan's section of an evaluation batch, whose weights the last training step composed.
+    pub const EVAL: usize = EVAL;
 
     /// Loads parameters and running values; momenta become zero.
     pub fn load(&self, values: &Values) {
