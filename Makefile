@@ -15,7 +15,7 @@ export SWIFTSHADER_ICD ?= /usr/lib/chromium/vk_swiftshader_icd.json
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-tests build demo test lint test-default test-swiftshader test-tint doc bench
+.PHONY: help setup setup-tests build demo test lint test-default test-swiftshader test-tint doc bench guard guard-record
 
 help:
 	@echo 'make demo   set up, build, train ResNet-8 with 3-bit shift weights on drawn shapes (minutes), evaluate'
@@ -25,6 +25,7 @@ help:
 	@echo 'make build  cargo build --release'
 	@echo 'make lint   rustfmt and clippy       make doc   the documentation, warnings as errors'
 	@echo 'make bench  time the kernels and a training step'
+	@echo 'make guard  fail if a step is 20 % slower than recorded (make guard-record), or a default plan has a naive rung'
 	@echo 'make test-default | test-swiftshader | test-tint   the parts of make test'
 
 setup:
@@ -85,3 +86,9 @@ doc:
 bench: setup
 	cargo bench --bench kernels
 	cargo bench --bench step
+
+guard: setup
+	cargo bench --bench guard
+
+guard-record: setup
+	cargo bench --bench guard -- --record

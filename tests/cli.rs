@@ -123,3 +123,82 @@ fn doctor_dumps_shaders() {
     place.put("file", b"");
     place.run("doctor --dump-shaders file/shaders").fails(1, &["file/shaders", "cannot create", "not a folder"]);
 }
+
+#[test]
+fn bench_help_names_every_command_and_flag() {
+    let place = Place::new();
+    let workload =
+        ["--model", "--width", "--shortcut", "--batch-size", "--method", "--bits", "--rung", "--adapter", "--json"];
+    let measured = ["--steps", "--compare", "--profile"];
+    let all = place.run("bench --help").ok().out;
+    for (command, flags) in [("kernels", &measured[..]), ("step", &measured), ("scaling", &["--cap", "--out"])] {
+        assert!(all.contains(&format!("\n  {command} ")), "{all}");
+        let help = place.run(&format!("bench {command} --help")).ok().out;
+        for flag in workload.iter().chain(flags) {
+            assert!(help.contains(&format!("      {flag}")), "bench {command}: no {flag} in\n{help}");
+        }
+    }
+    place.run("bench scaling --cap 0").fails(2, &["--cap", "above 0"]);
+    place.run("bench step --method s4").fails(2, &["s4", "known methods"]);
+}
+
+#[test]
+fn bench_step_measures_compares_and_profiles() {
+    let place = Place::new();
+    let flags = "--model resnet8 --batch-size 8 --method s3 --bits 3 --steps 1 --json";
+    let said = place.run(&format!("bench step {flags} --profile trace.json")).ok();
+    let last = said.out.lines().last().unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {last}"));
+    for key in ["seconds_per_step", "seconds_per_forward", "images_per_s", "host_seconds", "bytes", "flops", "floor"] {
+        assert!(json[key].as_f64().is_some_and(|x| x > 0.0), "{key} in {last}");
+    }
+    for (key, value) in [("model", "resnet8"), ("method", "s3 3-bit"), ("shortcut", "pad")] {
+        assert_eq!(json[key], value);
+    }
+    assert_eq!(json["batch"], 8);
+    assert!(
+        json["ceilings"]["flops_per_s"].as_f64() > Some(0.0) && json["ceilings"]["bytes_per_s"].as_f64() > Some(0.0)
+    );
+    let parts = json["parts"].as_array().expect("parts");
+    let dispatches: u64 = parts.iter().filter_map(|p| p["times"].as_u64()).sum();
+    assert_eq!(Some(dispatches), json["dispatches"].as_u64(), "every dispatch is in a part");
+    assert!(parts.iter().all(|p| p["seconds"].as_f64() > Some(0.0) && p["share"].as_f64().is_some()), "{last}");
+    assert!(json["rungs"].as_object().is_some_and(|r| r.keys().any(|k| k.ends_with(":layer3.0.conv2"))), "{last}");
+
+    let trace: serde_json::Value = serde_json::from_slice(&place.get("trace.json")).expect("a chrome trace is JSON");
+    let events = trace["traceEvents"].as_array().expect("events");
+    assert_eq!(events.len() as u64, dispatches, "one event a dispatch");
+    assert!(events.iter().all(|e| e["ph"] == "X" && e["dur"].as_f64() >= Some(0.0)), "{trace}");
+
+    // The whole output serves as what to compare with; a wrong file is refused before anything is measured.
+    place.put("old.txt", said.out.as_bytes());
+    let said = place.run(&format!("bench kernels {flags} --compare old.txt")).ok();
+    for word in ["compared with", "  step ", "  forward ", "parts within"] {
+        assert!(said.out.contains(word), "no `{word}` in {}", said.out);
+    }
+    place.put("wrong.json", b"{}");
+    place.run(&format!("bench step {flags} --compare wrong.json")).fails(2, &["wrong.json", "bench step --json"]);
+}
+
+#[test]
+fn guard_records_once_and_then_judges() {
+    let place = Place::new();
+    let flags = "--model resnet8 --batch-size 8 --rounds 1 --file guard.toml";
+    let said = place.run(&format!("bench guard {flags}")).ok();
+    assert!(
+        said.out.contains("no default plan has a naive rung") && said.out.contains("no ratio stored"),
+        "{}",
+        said.out
+    );
+    let said = place.run(&format!("bench guard {flags} --record")).ok();
+    assert!(said.out.contains("recorded in guard.toml"), "{}", said.out);
+    // A hundredfold ratio cannot be met, nor a hundredth of it missed, however busy the machine.
+    let text = String::from_utf8(place.get("guard.toml")).expect("text");
+    let line = text.lines().find(|l| l.starts_with("ratio = ")).expect("a ratio");
+    let ratio: f64 = line["ratio = ".len()..].parse().expect("a number");
+    for (stored, code, word) in [(ratio * 100.0, 0, "times faster"), (ratio / 100.0, 1, "FAILED")] {
+        place.put("guard.toml", text.replace(line, &format!("ratio = {stored:?}")).as_bytes());
+        let said = place.run(&format!("bench guard {flags}"));
+        assert!(said.code == Some(code) && said.out.contains(word), "{:?} {}{}", said.code, said.out, said.err);
+    }
+}

@@ -176,7 +176,7 @@ pub fn run(gpu: Gpu, args: &GuardArgs, mut say: impl FnMut(String) -> Result<()>
     let known = stored.find(&adapter, &workload).cloned();
     if known.is_none() && !args.record {
         say(format!("no ratio stored in {} for {workload} on {}", args.file.display(), gpu::describe(&gpu.info)))?;
-        say("  record one on a tree that you trust: cargo bench --bench guard -- --record".into())?;
+        say("  record one on a tree that you trust: make guard-record, or `s3gpu bench guard --record` with the same flags".into())?;
         return Ok(true);
     }
     let mut subject = Subject::new(gpu, args.workload.config()?)?;
@@ -205,9 +205,10 @@ pub fn run(gpu: Gpu, args: &GuardArgs, mut say: impl FnMut(String) -> Result<()>
         Verdict::Slower(x) => {
             (false, format!("FAILED: {x:.2} times the stored {:.2}, beyond {percent:.0} %", known.ratio))
         }
-        Verdict::Faster(x) => {
-            (true, format!("{:.2} times faster than the stored {:.2}: record it with --record", 1.0 / x, known.ratio))
-        }
+        Verdict::Faster(x) => (
+            true,
+            format!("{:.2} times faster than the stored {:.2}: record it (make guard-record)", 1.0 / x, known.ratio),
+        ),
         Verdict::Within(x) => (true, format!("{x:.2} times the stored {:.2}, within {percent:.0} %", known.ratio)),
     };
     say(text)?;
