@@ -129,11 +129,16 @@ fn plan(gpu: &Gpu, config: &Config) -> Result<Plan> {
     Ok(plan)
 }
 
+/// An error and its way out on one line.
+fn one_line(e: &Error) -> String {
+    e.to_string().replace("\n  ", "; ")
+}
+
 /// What keeps the base configuration's batch from growing further.
 fn largest_batch(gpu: &Gpu, config: &Config) -> Result<String> {
     match plan(gpu, &Config { batch_size: LARGEST_BATCH, ..config.clone() }) {
         Ok(_) => Ok(format!("{LARGEST_BATCH}, the most that --batch-size takes")),
-        Err(e @ Error::AdapterTooSmall { .. }) => Ok(format!("{e}").replace('\n', ";")),
+        Err(e @ Error::AdapterTooSmall { .. }) => Ok(one_line(&e)),
         Err(e) => Err(e),
     }
 }
@@ -157,7 +162,7 @@ fn point(adapter: Option<&str>, x: u32, config: Config, last: Option<(f64, f64)>
     let plan = match plan(&gpu, &config) {
         Ok(plan) => plan,
         Err(e @ Error::AdapterTooSmall { .. }) => {
-            return Ok(left_out(0.0, 0, format!("memory: {}", e.to_string().replace("\n ", ";"))));
+            return Ok(left_out(0.0, 0, format!("memory: {}", one_line(&e))));
         }
         Err(e) => return Err(e),
     };
@@ -166,18 +171,14 @@ fn point(adapter: Option<&str>, x: u32, config: Config, last: Option<(f64, f64)>
     // A first step and one to time.
     let expected = last.map_or(0.0, |(f, s)| 2.0 * s * flops / f);
     if expected > cap {
-        let why = format!("time: two steps would take some {expected:.0} s, --cap is {cap} s");
+        let why = format!("time: two steps would take some {expected:.1} s, --cap is {cap} s");
         return Ok(left_out(flops, bytes, why));
     }
     drop(plan);
     match time(gpu, config, cap) {
         Ok(seconds) => Ok(Point { x, batch, flops, memory_bytes: bytes, outcome: Outcome::Seconds(seconds) }),
         Err(e @ (Error::Gpu { .. } | Error::DeviceLost { .. })) => {
-            let why = format!(
-                "memory or driver, at {:.2} GB of buffers: {}",
-                bytes as f64 / 1e9,
-                e.to_string().replace("\n ", ";")
-            );
+            let why = format!("memory or driver, at {:.2} GB of buffers: {}", bytes as f64 / 1e9, one_line(&e));
             Ok(left_out(flops, bytes, why))
         }
         Err(e) => Err(e),
