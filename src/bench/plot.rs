@@ -64,6 +64,7 @@ fn panel<DB: DrawingBackend>(
         .axis_style(BLACK.mix(0.5))
         .bold_line_style(BLACK.mix(0.12))
         .light_line_style(TRANSPARENT)
+        .x_labels(4)
         .x_label_formatter(&|x| format!("{}", (x * 100.0).round() / 100.0))
         .y_label_formatter(&|y| format!("{}", (y * 1e6).round() / 1e6))
         .draw()?;

@@ -177,8 +177,9 @@ fn point(adapter: Option<&str>, x: u32, config: Config, last: Option<(f64, f64)>
     drop(plan);
     match time(gpu, config, cap) {
         Ok(seconds) => Ok(Point { x, batch, flops, memory_bytes: bytes, outcome: Outcome::Seconds(seconds) }),
+        Err(e @ Error::OutOfMemory { .. }) => Ok(left_out(flops, bytes, format!("memory: {}", one_line(&e)))),
         Err(e @ (Error::Gpu { .. } | Error::DeviceLost { .. })) => {
-            let why = format!("memory or driver, at {:.2} GB of buffers: {}", bytes as f64 / 1e9, one_line(&e));
+            let why = format!("driver, at {:.2} GB of buffers: {}", bytes as f64 / 1e9, one_line(&e));
             Ok(left_out(flops, bytes, why))
         }
         Err(e) => Err(e),
