@@ -11,7 +11,7 @@
 //! | loss and a step's figures | [`loss`] |
 //! | latents to weights and back | [`compose`] |
 //! | optimizer | [`optim`] |
-//! | an adapter's ceilings | [`bench`] |
+//! | an adapter's ceilings | [`mod@bench`] |
 
 pub mod act;
 pub mod augment;
