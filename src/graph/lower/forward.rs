@@ -83,8 +83,8 @@ impl Lowering<'_> {
             return Value { out, saved: None };
         }
         let [part, stats] = self.norm_tensors(p, name, &at, "statistics", 8);
-        p.call(Call::new(&BnStats, &[x, part], at.clone()).label(name));
-        p.call(Call::new(&BnStatsMerge, &[part, stats, state], at.clone()).label(name));
+        p.call(Call::new(&BnStats, &[x, part], at).label(name));
+        p.call(Call::new(&BnStatsMerge, &[part, stats, state], at).label(name));
         p.call(Call::new(&BnApply, &[x, stats, params, residual, out], at).label(name));
         Value { out, saved: Some(stats) }
     }

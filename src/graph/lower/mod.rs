@@ -1,6 +1,6 @@
 //! From the graph to programs: forward, loss, backward and update as kernel calls.
 //!
-//! [`fuse`] finds the batch norms that take the addition and the ReLU behind them along. The backward pass is built from the graph in
+//! `fuse` finds the batch norms that take the addition and the ReLU behind them along. The backward pass is built from the graph in
 //! reverse, one rule an operation; where two gradients meet they are added, in a convolution's own output where one is at hand.
 
 mod backward;
