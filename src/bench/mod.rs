@@ -121,7 +121,10 @@ pub fn measure(gpu: Gpu, args: &MeasureArgs) -> Result<Report> {
     let mut clock = Clock::new(subject.gpu(), &reference)?;
     let ceilings = reference.ceilings(subject.gpu(), &mut clock)?;
     drop(reference);
+    subject.steps(2)?;
+    let before = subject.allocated();
     let (seconds, fastest) = rounds(args.steps, |n| subject.steps(n))?;
+    let allocated = [before, subject.allocated()];
     let (forward, _) = rounds(args.steps, |n| subject.forwards(n))?;
     let host = subject.host_seconds(HOST_ROUNDS)?;
     let mut parts = Vec::new();
@@ -160,6 +163,7 @@ pub fn measure(gpu: Gpu, args: &MeasureArgs) -> Result<Report> {
         floor,
         share: floor / seconds,
         memory_bytes: subject.engine.exec.plan.bytes(),
+        allocated,
         clock: clock.describe(),
         ceilings,
         rungs: subject.engine.rungs.clone(),

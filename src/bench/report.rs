@@ -68,6 +68,9 @@ pub struct Report {
     pub share: f64,
     /// Bytes of all buffers of the plan.
     pub memory_bytes: u64,
+    /// Bytes that the device's allocator held after three steps and after the timed ones; 0 where the backend does not tell.
+    #[serde(default)]
+    pub allocated: [u64; 2],
     /// What the parts were timed with.
     pub clock: String,
     /// The adapter's ceilings.
@@ -118,10 +121,13 @@ impl Report {
         );
         let _ = writeln!(
             s,
-            "         {} dispatches, {:.2} ms on the host to record and submit them; {:.1} MB of buffers",
+            "         {} dispatches, {:.2} ms on the host to record and submit them; {:.1} MB of buffers;\n         \
+             {} bytes allocated after three steps, {} after the timed ones",
             self.dispatches,
             1e3 * self.host_seconds,
-            self.memory_bytes as f64 / 1e6
+            self.memory_bytes as f64 / 1e6,
+            self.allocated[0],
+            self.allocated[1]
         );
         let _ = writeln!(
             s,
@@ -260,6 +266,7 @@ pub(super) mod tests {
             floor: seconds / 4.0,
             share: 0.25,
             memory_bytes: 1 << 20,
+            allocated: [1 << 20; 2],
             clock: "wall time".into(),
             ceilings: Ceilings { bytes_per_s: 1e10, flops_per_s: 1e11 },
             rungs: [("forward:conv1".into(), "conv_forward_direct".into())].into(),
