@@ -239,6 +239,7 @@ fn a_run_wants_the_data_that_it_had() {
 struct After<F: FnMut()>(u64, F);
 
 impl<F: FnMut()> Observer for After<F> {
+    fn started(&mut self, _: &gpu::Startup) {}
     fn step(&mut self, done: u64, _: u64, _: Option<&TrainRecord>) {
         if done == self.0 {
             self.1();

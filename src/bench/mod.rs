@@ -10,6 +10,7 @@
 //! | [`trace`] | one step as a chrome trace |
 //! | [`scaling`], [`plot`] | time against batch, width and depth |
 //! | [`guard`] | a step's time as a ratio to fixed kernels, against a stored one |
+//! | [`startup`] | the way to the first step by part, cold and warm |
 //!
 //! A kernel whose cases fail is not timed. Times are medians; ratios between figures of one run are what counts.
 
@@ -20,6 +21,7 @@ pub mod guard;
 pub mod plot;
 pub mod report;
 pub mod scaling;
+pub mod startup;
 pub mod trace;
 pub mod workload;
 

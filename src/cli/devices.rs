@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use wgpu::Features as F;
+
 use crate::error::{Error, Result};
 use crate::gpu::{adapters, describe};
 
@@ -14,7 +16,7 @@ pub(super) fn run() -> Result<ExitCode> {
     for entry in found {
         let (i, l) = (&entry.info, entry.adapter.limits());
         say!("{}: {}", entry.index, describe(i))?;
-        say!("   type {:?}, subgroups of {} to {}", i.device_type, i.subgroup_min_size, i.subgroup_max_size)?;
+        say!("   type {:?}", i.device_type)?;
         say!(
             "   storage buffers a stage {}, bind groups {}, invocations {}, workgroup memory {}, groups a dimension {}",
             l.max_storage_buffers_per_shader_stage,
@@ -29,9 +31,13 @@ pub(super) fn run() -> Result<ExitCode> {
             super::bytes(l.max_buffer_size),
             l.min_uniform_buffer_offset_alignment
         )?;
-        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
+        let wanted = F::SHADER_F16 | F::SUBGROUP | F::TIMESTAMP_QUERY | F::PIPELINE_CACHE;
         let has: Vec<_> = (entry.adapter.features() & wanted).iter_names().map(|(name, _)| name).collect();
         say!("   features {}", if has.is_empty() { "none of note".into() } else { has.join(", ") })?;
+        match entry.open() {
+            Ok(gpu) => say!("   subgroups {}", gpu.subgroups)?,
+            Err(e) => say!("   cannot be opened: {e}")?,
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::files::cache::CacheFolder;
 use crate::gpu::{self, Gpu};
 
 /// Trains low-bit shift networks on any GPU.
@@ -88,9 +89,10 @@ fn say(line: std::fmt::Arguments) -> Result<()> {
     }
 }
 
-/// Opens the adapter and says which it is.
+/// Opens the adapter with the user's cache folder, and says which it is.
 fn open_gpu(choice: Option<&str>) -> Result<Gpu> {
-    let gpu = gpu::open(choice)?;
+    let mut gpu = gpu::open(choice)?;
+    gpu.cache = CacheFolder::user();
     let note = if gpu.is_software() { ", a software adapter: expect CPU speed" } else { "" };
     note!("adapter: {}{note}", gpu::describe(&gpu.info));
     Ok(gpu)

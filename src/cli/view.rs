@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::gpu::Startup;
 use crate::train::metrics::{EvalRecord, TrainRecord};
 use crate::train::run::Observer;
 
@@ -44,6 +45,16 @@ fn summary(r: &TrainRecord) -> String {
 }
 
 impl Observer for View {
+    fn started(&mut self, startup: &Startup) {
+        let tell = || {
+            startup.notes.iter().for_each(|n| note!("note: {n}"));
+            note!("{startup}");
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(tell),
+            None => tell(),
+        }
+    }
     fn step(&mut self, done: u64, total: u64, latest: Option<&TrainRecord>) {
         if let Some(bar) = &self.bar {
             if bar.length() != Some(total) {

@@ -1,6 +1,7 @@
 //! Files that matter: written whole or not at all, read with every claim checked.
 
 mod atomic;
+pub mod cache;
 pub mod tensors;
 
 pub use atomic::{Staged, sync_folder, write_atomic};

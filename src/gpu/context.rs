@@ -1,8 +1,13 @@
 //! Adapter choice, the device, and what happened to it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use wgpu::Features as F;
+
+use super::Subgroups;
 use crate::error::{Error, Result};
+use crate::files::cache::CacheFolder;
 
 /// What the driver reported behind our back.
 #[derive(Clone, Debug)]
@@ -21,8 +26,14 @@ pub struct Gpu {
     pub info: wgpu::AdapterInfo,
     /// The adapter's real limits, all of them requested.
     pub limits: wgpu::Limits,
-    /// The subgroup size, where the adapter has subgroups of one size only: kernels written for it may run.
+    /// The subgroup size, where there is only one, kernels for it, and a passed probe.
     pub subgroup: Option<u32>,
+    /// What its subgroups are, and what the probe found.
+    pub subgroups: Subgroups,
+    /// Where compiled pipelines and tuned choices are kept; none until a caller sets it, and then nothing is kept.
+    pub cache: Option<CacheFolder>,
+    /// How long it took to open.
+    pub opened_in: Duration,
     fault: Arc<Mutex<Option<Fault>>>,
 }
 
@@ -64,6 +75,7 @@ pub fn describe(info: &wgpu::AdapterInfo) -> String {
 /// # Errors
 /// [`Error::NoAdapter`] with the list of what there is, [`Error::Gpu`] where the driver refuses a device.
 pub fn open(choice: Option<&str>) -> Result<Gpu> {
+    let started = Instant::now();
     let mut found = adapters();
     if found.is_empty() {
         return Err(Error::NoAdapter {
@@ -78,33 +90,49 @@ pub fn open(choice: Option<&str>) -> Result<Gpu> {
         None => 0,
         Some(c) => find(&found, c)?,
     };
-    let AdapterEntry { adapter, info, .. } = found.swap_remove(position);
-    let limits = adapter.limits();
-    let subgroups = adapter.features() & wgpu::Features::SUBGROUP;
-    let fixed = !subgroups.is_empty() && info.subgroup_min_size == info.subgroup_max_size;
-    let subgroup = fixed.then_some(info.subgroup_min_size);
-    let desc = wgpu::DeviceDescriptor {
-        label: Some("s3gpu"),
-        // Timestamps serve the benches alone.
-        required_features: subgroups | adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
-        required_limits: limits.clone(),
-        ..Default::default()
-    };
-    let refused = |e: wgpu::RequestDeviceError| Error::Gpu { what: format!("a device on {}: {e}", describe(&info)) };
-    let (device, queue) = pollster::block_on(adapter.request_device(&desc)).map_err(refused)?;
-    let fault = Arc::new(Mutex::new(None));
-    let record = |fault: &Arc<Mutex<Option<Fault>>>, new: Fault| {
-        // The first report is the cause, later ones its consequences; a loss outranks a refusal.
-        let mut slot = fault.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_none() || matches!((&*slot, &new), (Some(Fault::Refused(_)), Fault::Lost(_))) {
-            *slot = Some(new);
-        }
-    };
-    let errors = fault.clone();
-    device.on_uncaptured_error(Arc::new(move |e| record(&errors, Fault::Refused(e.to_string()))));
-    let losses = fault.clone();
-    device.set_device_lost_callback(move |_, reason| record(&losses, Fault::Lost(reason)));
-    Ok(Gpu { device, queue, info, limits, subgroup, fault })
+    let mut gpu = found.swap_remove(position).open()?;
+    gpu.opened_in = started.elapsed();
+    Ok(gpu)
+}
+
+impl AdapterEntry {
+    /// Opens it, and probes its subgroups.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the driver refuses a device.
+    pub fn open(self) -> Result<Gpu> {
+        let started = Instant::now();
+        let Self { adapter, info, .. } = self;
+        let limits = adapter.limits();
+        let desc = wgpu::DeviceDescriptor {
+            label: Some("s3gpu"),
+            // Timestamps serve the benches alone.
+            required_features: adapter.features() & (F::SUBGROUP | F::PIPELINE_CACHE | F::TIMESTAMP_QUERY),
+            required_limits: limits.clone(),
+            ..Default::default()
+        };
+        let refused =
+            |e: wgpu::RequestDeviceError| Error::Gpu { what: format!("a device on {}: {e}", describe(&info)) };
+        let (device, queue) = pollster::block_on(adapter.request_device(&desc)).map_err(refused)?;
+        let fault = Arc::new(Mutex::new(None));
+        let record = |fault: &Arc<Mutex<Option<Fault>>>, new: Fault| {
+            // The first report is the cause, later ones its consequences; a loss outranks a refusal.
+            let mut slot = fault.lock().unwrap_or_else(PoisonError::into_inner);
+            if slot.is_none() || matches!((&*slot, &new), (Some(Fault::Refused(_)), Fault::Lost(_))) {
+                *slot = Some(new);
+            }
+        };
+        let errors = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |e| record(&errors, Fault::Refused(e.to_string()))));
+        let losses = fault.clone();
+        device.set_device_lost_callback(move |_, reason| record(&losses, Fault::Lost(reason)));
+        let (subgroups, opened_in) = (Subgroups::Absent, Duration::ZERO);
+        let mut gpu = Gpu { device, queue, info, limits, subgroup: None, subgroups, cache: None, opened_in, fault };
+        gpu.subgroups = Subgroups::probe(&gpu)?;
+        gpu.subgroup = gpu.subgroups.size();
+        gpu.opened_in = started.elapsed();
+        Ok(gpu)
+    }
 }
 
 fn find(found: &[AdapterEntry], choice: &str) -> Result<usize> {

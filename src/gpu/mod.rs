@@ -2,9 +2,15 @@
 
 mod buffers;
 mod context;
+mod driver_cache;
 mod pipeline;
 pub mod shader;
+mod startup;
+mod subgroups;
 
 pub use buffers::{download, try_upload, upload};
 pub use context::{AdapterEntry, Gpu, adapters, describe, open};
+pub use driver_cache::{DriverCache, Kept};
 pub use pipeline::{Pipeline, Pipelines, Single, UNIFORM_STRIDE, fold, uniform_size};
+pub use startup::Startup;
+pub use subgroups::Subgroups;

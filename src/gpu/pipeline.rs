@@ -1,9 +1,10 @@
-//! Pipelines: each kernel variant compiled once, and single dispatches for tests and benches.
+//! Pipelines: each kernel variant compiled once, a plan's at the same time, and single dispatches for tests and benches.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Gpu, shader, upload};
+use super::{DriverCache, Gpu, Kept, shader, upload};
 use crate::error::{Error, Result};
 use crate::kernels::{Access, AnyKernel, Const};
 
@@ -20,9 +21,14 @@ pub struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
+type Variant = (&'static str, Vec<Const>);
+
 /// All pipelines compiled so far, by kernel and constants.
 #[derive(Default)]
-pub struct Pipelines(HashMap<(&'static str, Vec<Const>), Arc<Pipeline>>);
+pub struct Pipelines {
+    done: HashMap<Variant, Arc<Pipeline>>,
+    cache: Option<DriverCache>,
+}
 
 /// Bytes of the uniform range that holds these parameters.
 pub fn uniform_size(kernel: &dyn AnyKernel) -> u64 {
@@ -36,32 +42,89 @@ pub fn fold(groups: u64) -> [u32; 2] {
 }
 
 impl Pipelines {
+    /// None yet, with the device's cache folder behind them; what is wrong with its file goes to `notes`.
+    pub fn kept(gpu: &Gpu, notes: &mut Vec<String>) -> Self {
+        Self { done: HashMap::new(), cache: DriverCache::open(gpu, notes) }
+    }
+
+    /// Compiles all variants of these calls, as many at a time as there are cores.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] with the compiler's words about the first that is refused.
+    pub fn prepare(&mut self, gpu: &Gpu, calls: &[(&'static dyn AnyKernel, Vec<u8>)]) -> Result<()> {
+        let mut wanted: Vec<(&dyn AnyKernel, Variant)> = Vec::new();
+        for (kernel, params) in calls {
+            let variant = (kernel.name(), kernel.consts(params));
+            if !self.done.contains_key(&variant) && !wanted.iter().any(|(_, v)| *v == variant) {
+                wanted.push((*kernel, variant));
+            }
+        }
+        let (next, compiled) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let cache = self.cache.as_ref().map(|c| &c.cache);
+        // Error scopes are a thread's own in wgpu, so each compilation hears of its own errors only.
+        let work = || {
+            while let Some((kernel, variant)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let pipeline = compile(gpu, *kernel, &variant.1, cache);
+                compiled.lock().unwrap_or_else(PoisonError::into_inner).push((variant.clone(), pipeline));
+            }
+        };
+        std::thread::scope(|s| {
+            (1..threads().min(wanted.len())).for_each(|_| drop(s.spawn(work)));
+            work();
+        });
+        for (variant, pipeline) in compiled.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            self.done.insert(variant, Arc::new(pipeline?));
+        }
+        Ok(())
+    }
+
     /// The pipeline of a kernel with these parameters, compiled if it is new.
     ///
     /// # Errors
     /// [`Error::Gpu`] with the compiler's words.
     pub fn get(&mut self, gpu: &Gpu, kernel: &dyn AnyKernel, params: &[u8]) -> Result<Arc<Pipeline>> {
-        let key = (kernel.name(), kernel.consts(params));
-        if let Some(p) = self.0.get(&key) {
+        let variant = (kernel.name(), kernel.consts(params));
+        if let Some(p) = self.done.get(&variant) {
             return Ok(p.clone());
         }
-        let pipeline = Arc::new(compile(gpu, kernel, &key.1)?);
-        self.0.insert(key, pipeline.clone());
+        let cache = self.cache.as_ref().map(|c| &c.cache);
+        let pipeline = Arc::new(compile(gpu, kernel, &variant.1, cache)?);
+        self.done.insert(variant, pipeline.clone());
         Ok(pipeline)
+    }
+
+    /// Keeps what the driver compiled for the next start; a folder that takes no file goes to `notes`.
+    pub fn keep(&self, notes: &mut Vec<String>) {
+        self.cache.iter().for_each(|c| c.save(notes));
+    }
+
+    /// What the cache folder held.
+    pub fn found(&self) -> Kept {
+        self.cache.as_ref().map_or(Kept::Off, DriverCache::kept)
     }
 
     /// Number of variants compiled.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.done.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.done.is_empty()
     }
 }
 
-fn compile(gpu: &Gpu, kernel: &dyn AnyKernel, consts: &[Const]) -> Result<Pipeline> {
+/// Compilations at a time.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn compile(
+    gpu: &Gpu,
+    kernel: &dyn AnyKernel,
+    consts: &[Const],
+    cache: Option<&wgpu::PipelineCache>,
+) -> Result<Pipeline> {
     let name = kernel.name();
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
     let text = shader::expand(&kernel.source(), consts);
@@ -96,7 +159,7 @@ fn compile(gpu: &Gpu, kernel: &dyn AnyKernel, consts: &[Const]) -> Result<Pipeli
         module: &module,
         entry_point: Some(name),
         compilation_options: Default::default(),
-        cache: None,
+        cache,
     });
     match pollster::block_on(scope.pop()) {
         None => Ok(Pipeline { pipeline, layout }),
@@ -148,6 +211,22 @@ impl Single {
         params: &[u8],
         contents: &[Vec<u32>],
     ) -> Result<Self> {
+        let names = kernel.bindings().iter().map(|b| b.name);
+        let buffers = contents.iter().zip(names).map(|(c, name)| upload(gpu, name, c.len(), Some(c))).collect();
+        Self::on(gpu, pipelines, kernel, params, buffers)
+    }
+
+    /// Binds buffers that are there, one a binding, and compiles.
+    ///
+    /// # Errors
+    /// As [`Pipelines::get`].
+    pub fn on(
+        gpu: &Gpu,
+        pipelines: &mut Pipelines,
+        kernel: &dyn AnyKernel,
+        params: &[u8],
+        buffers: Vec<wgpu::Buffer>,
+    ) -> Result<Self> {
         let pipeline = pipelines.get(gpu, kernel, params)?;
         let mut bytes = params.to_vec();
         bytes.resize(uniform_size(kernel) as usize, 0);
@@ -160,8 +239,6 @@ impl Single {
         };
         let uniform = gpu.device.create_buffer(&desc);
         gpu.queue.write_buffer(&uniform, 0, &bytes);
-        let names = kernel.bindings().iter().map(|b| b.name);
-        let buffers: Vec<_> = contents.iter().zip(names).map(|(c, name)| upload(gpu, name, c.len(), Some(c))).collect();
         let group = pipeline.bind(gpu, kernel, &uniform, &buffers.iter().collect::<Vec<_>>());
         Ok(Self { pipeline, group, buffers, grid: fold(kernel.groups(params)) })
     }

@@ -1,11 +1,12 @@
 //! Runs a plan on the GPU: everything allocated and compiled before the first step, then one encoder and one submit a step.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::plan::Plan;
 use super::program::Vars;
 use crate::error::Result;
-use crate::gpu::{Gpu, Pipeline, Pipelines, UNIFORM_STRIDE, download, fold, try_upload};
+use crate::gpu::{Gpu, Pipeline, Pipelines, Startup, UNIFORM_STRIDE, download, fold, try_upload};
 use crate::kernels::check::{Mismatch, compare};
 
 /// Operations in one submission. A weak GPU does some 10^11 a second, and operating systems kill work that lasts two.
@@ -33,7 +34,8 @@ pub struct Executor {
     sections: Vec<Section>,
     staging: Vec<u8>,
     grids: Vec<u64>,
-    variants: usize,
+    /// How long each part of the start took.
+    pub startup: Startup,
 }
 
 impl Executor {
@@ -43,6 +45,9 @@ impl Executor {
     /// [`crate::Error::AdapterTooSmall`], [`crate::Error::OutOfMemory`], or [`crate::Error::Gpu`] where the adapter refuses a kernel.
     pub fn new(gpu: Gpu, plan: Plan, batch: u32) -> Result<Self> {
         plan.check(&gpu.limits, batch)?;
+        let mut startup = Startup { adapter: gpu.opened_in.as_secs_f64(), ..Default::default() };
+        let mut clock = Instant::now();
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
         let (mut buffers, mut held) = (Vec::with_capacity(plan.buffers.len()), 0);
         for b in &plan.buffers {
             let buffer = try_upload(&gpu, &b.name, b.words as usize, b.contents.as_deref());
@@ -50,9 +55,14 @@ impl Executor {
             held += 4 * b.words;
         }
         gpu.check(|| "the plan's buffers:".into())?;
-        let mut pipelines = Pipelines::default();
-        let mut sections = Vec::new();
+        startup.buffers = lap();
         let vars = Vars { n: batch, ..Vars::default() };
+        let mut pipelines = Pipelines::kept(&gpu, &mut startup.notes);
+        let steps = plan.sections.iter().flatten();
+        pipelines.prepare(&gpu, &steps.map(|s| (s.kernel, (s.params)(&vars))).collect::<Vec<_>>())?;
+        pipelines.keep(&mut startup.notes);
+        (startup.variants, startup.kept, startup.pipelines) = (pipelines.len(), pipelines.found(), lap());
+        let mut sections = Vec::new();
         for steps in &plan.sections {
             let desc = wgpu::BufferDescriptor {
                 label: Some("parameters of a section"),
@@ -80,12 +90,13 @@ impl Executor {
             sections.push(Section { dispatches, uniforms, cuts });
         }
         gpu.check(|| "the plan's bind groups:".into())?;
-        Ok(Self { gpu, plan, buffers, sections, staging: Vec::new(), grids: Vec::new(), variants: pipelines.len() })
+        startup.groups = lap();
+        Ok(Self { gpu, plan, buffers, sections, staging: Vec::new(), grids: Vec::new(), startup })
     }
 
     /// Kernel variants compiled.
     pub fn variants(&self) -> usize {
-        self.variants
+        self.startup.variants
     }
 
     /// Writes words to the start of a buffer, before the next submission.

@@ -12,6 +12,7 @@
 //! | latents to weights and back | [`compose`] |
 //! | optimizer | [`optim`] |
 //! | an adapter's ceilings | [`mod@bench`] |
+//! | subgroup probe | [`probe`] |
 
 pub mod act;
 pub mod augment;
@@ -26,6 +27,7 @@ pub mod loss;
 pub mod norm;
 pub mod optim;
 pub mod pool;
+pub mod probe;
 mod twin;
 
 pub use check::{Case, Fill, Tolerance};
@@ -79,5 +81,6 @@ pub fn registry() -> Vec<&'static dyn AnyKernel> {
         &optim::Sgd,
         &bench::Copy,
         &bench::MultiplyAdd,
+        &probe::SubgroupLanes,
     ]
 }

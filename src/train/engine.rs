@@ -1,6 +1,7 @@
 //! A network on a device: its values in, batches through, figures out.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 use crate::data::Records;
 use crate::error::Result;
@@ -74,11 +75,14 @@ impl Engine {
     /// # Errors
     /// [`crate::Error::Usage`] for an unknown rung, [`crate::Error::AdapterTooSmall`], [`crate::Error::Gpu`].
     pub fn new(gpu: Gpu, graph: &Graph, options: &Options) -> Result<Self> {
+        let started = Instant::now();
         let lowered = lower(graph, &Options { max_words: gpu.max_words(), subgroup: gpu.subgroup, ..options.clone() })?;
         let plan = Plan::new(lowered.buffers, vec![lowered.train, lowered.compose, lowered.eval]);
         let crate::graph::Ref::Tensor(logits) = lowered.eval_logits else { unreachable!("logits are a tensor") };
         let eval_logits = plan.tensors[EVAL][logits];
-        let exec = Executor::new(gpu, plan, options.batch)?;
+        let planned = started.elapsed().as_secs_f64();
+        let mut exec = Executor::new(gpu, plan, options.batch)?;
+        exec.startup.plan = planned;
         Ok(Self {
             exec,
             rungs: lowered.rungs,
@@ -207,10 +211,15 @@ impl Engine {
     /// # Errors
     /// As [`Gpu::wait`].
     pub fn step(&mut self, records: &Records, indices: &[u32], epoch: u32, rate: f32) -> Result<()> {
+        let started = Instant::now();
         self.send(records, indices);
         let vars = Vars { n: indices.len() as u32, epoch, slot: self.pending, rate };
         self.submit(TRAIN, &vars)?;
         self.pending += 1;
+        if self.exec.startup.first_step.is_none() {
+            self.exec.gpu.wait(self.in_flight.pop_back(), || "during the first step".into())?;
+            self.exec.startup.first_step = Some(started.elapsed().as_secs_f64());
+        }
         Ok(())
     }
 

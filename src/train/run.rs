@@ -15,7 +15,7 @@ use crate::data::Records;
 use crate::data::sampler::epoch_order;
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
-use crate::gpu::{Gpu, describe};
+use crate::gpu::{Gpu, Startup, describe};
 use crate::graph::lower::RungChoice;
 use crate::kernels::registry;
 use crate::model::Values;
@@ -33,6 +33,8 @@ pub enum Outcome {
 
 /// What the loop tells whoever shows it.
 pub trait Observer {
+    /// After the first step.
+    fn started(&mut self, startup: &Startup);
     /// After each step.
     fn step(&mut self, done: u64, total: u64, latest: Option<&TrainRecord>);
     /// After each evaluation.
@@ -135,7 +137,8 @@ impl<'a> Run<'a> {
         log: MetricsLog,
         progress: Progress,
     ) -> Self {
-        let counted = progress.step;
+        let (counted, mut engine) = (progress.step, engine);
+        engine.exec.startup.plan += setup.took.as_secs_f64();
         let clock = Instant::now();
         let per_epoch = setup.config.steps_per_epoch(train.len() as u64);
         Self {
@@ -218,7 +221,11 @@ impl<'a> Run<'a> {
             let batches = order.chunks(c.batch_size as usize).skip((self.progress.step % per_epoch) as usize);
             for indices in batches.take((end - self.progress.step) as usize) {
                 let rate = c.rate(self.progress.step, per_epoch);
+                let first = self.engine.exec.startup.first_step.is_none();
                 self.engine.step(train, indices, epoch as u32, rate as f32)?;
+                if first {
+                    observer.started(&self.engine.exec.startup);
+                }
                 self.progress.step += 1;
                 let at_epoch_end = self.progress.step.is_multiple_of(per_epoch);
                 if self.progress.step.is_multiple_of(c.log_every) {

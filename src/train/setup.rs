@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Identity};
 use super::config::Config;
@@ -38,6 +39,8 @@ pub struct Setup {
     pub graph: Graph,
     /// How it is named in files.
     pub identity: Identity,
+    /// How long all this took.
+    pub took: Duration,
 }
 
 impl Setup {
@@ -46,6 +49,7 @@ impl Setup {
     /// # Errors
     /// [`crate::Error::Usage`] and [`crate::Error::Shape`].
     pub fn new(config: Config) -> Result<Self> {
+        let started = Instant::now();
         config.check()?;
         let manifest = Manifest::find(&config.dataset)?;
         checkpoint::check_channels(&config.mean, &config.std, manifest.channels, Path::new(folder::CONFIG))?;
@@ -59,7 +63,7 @@ impl Setup {
             std: Some(config.std.clone()),
         };
         let graph = build_graph(&identity, &manifest, manifest.classes.len() as u32)?;
-        Ok(Self { config, manifest, graph, identity })
+        Ok(Self { config, manifest, graph, identity, took: started.elapsed() })
     }
 
     /// What the programs depend on.
