@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
@@ -20,6 +21,7 @@ use crate::train::folder::{self, Claim, LAST};
 use crate::train::run::{Outcome, Run};
 use crate::train::setup::Setup;
 use crate::train::{Config, Schedule};
+use crate::tune;
 
 #[derive(Args)]
 pub(super) struct TrainArgs {
@@ -116,13 +118,19 @@ pub(super) struct TrainArgs {
     /// Convolution rung that comes first where it fits; may be repeated
     #[arg(long, value_name = "KERNEL")]
     rung: Vec<String>,
+    /// Measure first which convolution rungs are fastest for the plan's shapes, and keep that for later runs
+    #[arg(long, conflicts_with_all = ["rung", "dry_run"])]
+    tune: bool,
+    /// Longest that --tune may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    tune_seconds: u64,
     /// Print the plan (buffers, steps, bytes) and stop
     #[arg(long)]
     dry_run: bool,
 }
 
 /// A resumed run keeps its settings; only where data and adapter are, and when to stop, may change.
-const NOT_WITH_RESUME: [&str; 27] = [
+const NOT_WITH_RESUME: [&str; 29] = [
     "dataset",
     "model",
     "width",
@@ -150,6 +158,8 @@ const NOT_WITH_RESUME: [&str; 27] = [
     "out",
     "force",
     "rung",
+    "tune",
+    "tune_seconds",
 ];
 
 pub(super) fn run(args: TrainArgs) -> Result<ExitCode> {
@@ -226,13 +236,18 @@ fn start(args: TrainArgs) -> Result<ExitCode> {
         return Err(Error::usage("--steps is 0", "it must be at least 1; --dry-run shows the plan without training"));
     }
     let (config, out) = config(&args)?;
-    let setup = Setup::new(config)?;
+    let mut setup = Setup::new(config)?;
+    let mut tell = |line: &str| note!("{line}");
     if args.dry_run {
-        return dry_run(&setup, super::open_gpu(args.adapter.as_deref())?);
+        let gpu = super::open_gpu(args.adapter.as_deref())?;
+        setup.tuned = tune::rungs(&setup, &gpu, None, &mut tell)?;
+        return dry_run(&setup, gpu);
     }
     folder::check_free(&out, args.force)?;
     let data = load(&setup, args.data_dir.as_deref())?;
     let gpu = super::open_gpu(args.adapter.as_deref())?;
+    let cap = args.tune.then(|| Duration::from_secs(args.tune_seconds));
+    setup.tuned = tune::rungs(&setup, &gpu, cap, &mut tell)?;
     let mut run = Run::start(&setup, gpu, records(&data), &out, args.force)?;
     go(&setup, &data, &mut run, args.steps, &out)
 }
@@ -334,8 +349,7 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Pa
 }
 
 fn dry_run(setup: &Setup, gpu: Gpu) -> Result<ExitCode> {
-    let mut options = setup.options(RungChoice { forced: setup.config.rungs.clone(), ..Default::default() });
-    (options.max_words, options.subgroup) = (gpu.max_words(), gpu.subgroup);
+    let options = setup.options(RungChoice { forced: setup.config.rungs.clone(), ..Default::default() }).on(&gpu);
     let lowered = lower(&setup.graph, &options)?;
     let plan = Plan::new(lowered.buffers, vec![lowered.train, lowered.compose, lowered.eval]);
     let vars = Vars { n: options.batch, ..Vars::default() };

@@ -76,7 +76,7 @@ impl Engine {
     /// [`crate::Error::Usage`] for an unknown rung, [`crate::Error::AdapterTooSmall`], [`crate::Error::Gpu`].
     pub fn new(gpu: Gpu, graph: &Graph, options: &Options) -> Result<Self> {
         let started = Instant::now();
-        let lowered = lower(graph, &Options { max_words: gpu.max_words(), subgroup: gpu.subgroup, ..options.clone() })?;
+        let lowered = lower(graph, &options.clone().on(&gpu))?;
         let plan = Plan::new(lowered.buffers, vec![lowered.train, lowered.compose, lowered.eval]);
         let crate::graph::Ref::Tensor(logits) = lowered.eval_logits else { unreachable!("logits are a tensor") };
         let eval_logits = plan.tensors[EVAL][logits];

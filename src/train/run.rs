@@ -98,7 +98,7 @@ impl<'a> Run<'a> {
         // A rung of another version does not stop the run: it goes on with what there is.
         let mut recorded = progress.rungs.clone();
         recorded.retain(|_, name| registry().iter().any(|kernel| kernel.name() == name));
-        let rungs = RungChoice { forced: c.rungs.clone(), recorded };
+        let rungs = RungChoice { forced: c.rungs.clone(), recorded, ..Default::default() };
         let engine = Engine::new(gpu, &setup.graph, &setup.options(rungs))?;
         progress.rungs.clone_from(&engine.rungs);
         progress.adapter = describe(&engine.exec.gpu.info);

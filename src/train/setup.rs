@@ -39,6 +39,8 @@ pub struct Setup {
     pub graph: Graph,
     /// How it is named in files.
     pub identity: Identity,
+    /// Rungs that were measured to be fastest, as [`crate::tune::rungs`] gives them; none at first.
+    pub tuned: BTreeMap<String, String>,
     /// How long all this took.
     pub took: Duration,
 }
@@ -63,7 +65,7 @@ impl Setup {
             std: Some(config.std.clone()),
         };
         let graph = build_graph(&identity, &manifest, manifest.classes.len() as u32)?;
-        Ok(Self { config, manifest, graph, identity, took: started.elapsed() })
+        Ok(Self { config, manifest, graph, identity, tuned: BTreeMap::new(), took: started.elapsed() })
     }
 
     /// What the programs depend on.
@@ -83,10 +85,8 @@ impl Setup {
             decay: c.weight_decay,
             latent_rate: c.latent_lr,
             alpha: c.dense_reg,
-            keep_gradients: false,
-            rungs,
-            max_words: 0,
-            subgroup: None,
+            rungs: RungChoice { tuned: self.tuned.clone(), ..rungs },
+            ..Options::default()
         }
     }
 

@@ -15,6 +15,7 @@ use super::layout::Layout;
 use super::plan::BufferSpec;
 use super::program::{Call, Program, Ref, Vars};
 use crate::error::Result;
+use crate::gpu::Gpu;
 use crate::kernels::act::ElementwiseParams;
 use crate::kernels::augment::{Augment, AugmentParams};
 use crate::kernels::compose::{Segment, table};
@@ -36,6 +37,8 @@ pub struct RungChoice {
     pub forced: Vec<String>,
     /// What an earlier run took, by `direction:layer`; it wins.
     pub recorded: BTreeMap<String, String>,
+    /// What was measured to be fastest, by [`Family::key`]; it comes after the others, and before the built-in table.
+    pub tuned: BTreeMap<String, String>,
 }
 
 /// Everything beside the graph that the programs depend on.
@@ -73,6 +76,15 @@ pub struct Options {
     pub max_words: u64,
     /// The adapter's subgroup size, where it is fixed.
     pub subgroup: Option<u32>,
+    /// Whether the adapter is the CPU in disguise.
+    pub software: bool,
+}
+
+impl Options {
+    /// With what a device says of itself.
+    pub fn on(self, gpu: &Gpu) -> Self {
+        Self { max_words: gpu.max_words(), subgroup: gpu.subgroup, software: gpu.is_software(), ..self }
+    }
 }
 
 /// The buffers of one parameter group.
@@ -340,8 +352,9 @@ impl Lowering<'_> {
     fn rung(&mut self, family: Family, p: &ConvParams, name: &str) -> Result<&'static dyn AnyKernel> {
         let key = format!("{family:?}:{name}");
         let recorded = self.o.rungs.recorded.get(&key).cloned();
-        let wanted: Vec<_> = recorded.into_iter().chain(self.o.rungs.forced.iter().cloned()).collect();
-        let kernel = conv::pick(family, p, &wanted)?;
+        let tuned = self.o.rungs.tuned.get(&family.key(p)).cloned();
+        let wanted: Vec<_> = recorded.into_iter().chain(self.o.rungs.forced.iter().cloned()).chain(tuned).collect();
+        let kernel = conv::pick(family, p, self.o.software, &wanted)?;
         self.rungs.insert(key, kernel.name().into());
         Ok(kernel)
     }

@@ -4,6 +4,7 @@
 //! the shapes that it fits. [`pick`] takes the family's default for a shape, or the rung that a run recorded.
 
 mod cases;
+pub mod choice;
 pub mod rungs;
 mod sum_partials;
 mod twins;
@@ -172,7 +173,7 @@ impl Kernel for Rung {
     }
 }
 
-/// A family's rungs in the order in which they are tried; the last fits every shape on every adapter.
+/// A family's rungs; the last fits every shape on every adapter.
 pub fn rungs(family: Family) -> &'static [&'static Rung] {
     match family {
         Family::Forward => const { &[&rungs::FORWARD_SUBGROUP, &rungs::FORWARD_DIRECT, &rungs::FORWARD_NAIVE] },
@@ -186,18 +187,18 @@ pub fn rungs(family: Family) -> &'static [&'static Rung] {
 }
 
 /// The rung for a shape (and the subgroup size in it): the first that fits among `forced` names of this family, else
-/// the family's first that fits.
+/// the first that fits in the built-in order for a software adapter or a real one ([`choice`]).
 ///
 /// # Errors
 /// [`Error::Usage`] where a forced name belongs to no rung at all.
-pub fn pick(family: Family, p: &ConvParams, forced: &[String]) -> Result<&'static dyn AnyKernel> {
-    use Family::{BackwardInput, BackwardWeight, Forward};
-    let all = || [Forward, BackwardInput, BackwardWeight].into_iter().flat_map(rungs).map(|r| r.name());
+pub fn pick(family: Family, p: &ConvParams, software: bool, forced: &[String]) -> Result<&'static dyn AnyKernel> {
+    let all = || Family::ALL.into_iter().flat_map(rungs).map(|r| r.name());
     if let Some(name) = forced.iter().find(|f| !all().any(|n| n == f.as_str())) {
         let known = all().collect::<Vec<_>>().join(", ");
         return Err(Error::usage(format!("no convolution rung is called `{name}`"), format!("known rungs: {known}")));
     }
-    let fitting = || rungs(family).iter().copied().filter(|r| r.fits(p)).map(|r| r as &dyn AnyKernel);
+    let order = choice::order(family, p, software);
+    let fitting = || order.iter().copied().filter(|r| r.fits(p)).map(|r| r as &dyn AnyKernel);
     let wanted = forced.iter().find_map(|f| fitting().find(|k| k.name() == f));
     Ok(wanted.or_else(|| fitting().next()).expect("the last rung fits every shape"))
 }
