@@ -7,7 +7,7 @@ DEMO_FLAGS := --dataset shapes --model resnet8 --method s3 --bits 3 --latent-lr 
 	--epochs 3 --batch-size 128 --lr 0.1 --seed 1 --log-every 10
 
 # Integration tests that use an adapter: they run once on the default one and once on SwiftShader.
-GPU_TESTS := kernels lockstep golden training
+GPU_TESTS := kernels lockstep golden training tune
 
 # Browser and second Vulkan driver of the tests; both are names that the environment can change.
 export CHROMIUM ?= /usr/bin/chromium
@@ -24,7 +24,7 @@ help:
 	@echo 'make setup  check the tools; on Linux without any Vulkan driver, install a software one'
 	@echo 'make build  cargo build --release'
 	@echo 'make lint   rustfmt and clippy       make doc   the documentation, warnings as errors'
-	@echo 'make bench  time the kernels and a training step'
+	@echo 'make bench  time the kernels, a training step and the start'
 	@echo 'make guard  fail if a step is 20 % slower than recorded (make guard-record), or a default plan has a naive rung'
 	@echo 'make test-default | test-swiftshader | test-tint   the parts of make test'
 
@@ -86,6 +86,7 @@ doc:
 bench: setup
 	cargo bench --bench kernels
 	cargo bench --bench step
+	cargo bench --bench startup
 
 guard: setup
 	cargo bench --bench guard

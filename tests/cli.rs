@@ -40,6 +40,9 @@ const FLAGS: [(&str, &[&str]); 4] = [
             "--dry-run",
             "--shortcut",
             "--width",
+            "--rung",
+            "--tune",
+            "--tune-seconds",
         ],
     ),
     ("eval", &["--weights", "--dataset", "--data-dir", "--batch-size", "--adapter", "--json"]),
@@ -84,7 +87,7 @@ fn devices_lists_what_adapter_takes() {
     let place = Place::new();
     let listed = place.run("devices").ok().out;
     let first = listed.lines().next().and_then(|l| l.strip_prefix("0: ")).unwrap_or_else(|| panic!("{listed}"));
-    for word in ["type ", "storage buffers a stage", "largest binding", "features"] {
+    for word in ["type ", "storage buffers a stage", "largest binding", "features", "subgroups "] {
         assert!(listed.contains(word), "no `{word}` in {listed}");
     }
     for adapter in ["0", first.split([' ', '(']).next().unwrap_or_default()] {

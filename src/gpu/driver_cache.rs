@@ -6,6 +6,9 @@ use crate::files::cache::CacheFolder;
 /// First line of a file, in front of its adapter, its length and its checksum.
 const MAGIC: &str = "s3gpu pipelines 1";
 
+/// Bytes of wgpu's and Vulkan's headers; software drivers hand out no more than those.
+const HEADERS: usize = 64 + 32;
+
 /// What a start found in the cache folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Kept {
@@ -60,14 +63,23 @@ impl DriverCache {
         Some(Self { cache, folder, name, key, loaded })
     }
 
-    /// Whether there was something to start from.
+    /// Whether there was something to start from; asked after the pipelines are made.
     pub fn kept(&self) -> Kept {
-        if self.loaded.is_some() { Kept::Warm } else { Kept::Cold }
+        match (&self.loaded, self.data()) {
+            (Some(_), _) => Kept::Warm,
+            (None, Some(_)) => Kept::Cold,
+            (None, None) => Kept::Off,
+        }
+    }
+
+    /// What the driver hands out, if that is more than its headers.
+    fn data(&self) -> Option<Vec<u8>> {
+        self.cache.get_data().filter(|d| d.len() > HEADERS)
     }
 
     /// Writes what the driver has now, if that is news; a folder that takes no file is worth a note, no more.
     pub fn save(&self, notes: &mut Vec<String>) {
-        let Some(data) = self.cache.get_data().filter(|d| self.loaded.as_ref() != Some(d)) else { return };
+        let Some(data) = self.data().filter(|d| self.loaded.as_ref() != Some(d)) else { return };
         if let Err(e) = self.folder.write(&self.name, &seal(&self.key, &data)) {
             notes.push(format!(
                 "{e}\n  the next start compiles anew; {} names another folder",

@@ -27,6 +27,8 @@ const TURNS: std::ops::RangeInclusive<usize> = 3..=15;
 const TURN: f64 = 0.02;
 /// A candidate that takes so many times as long as the fastest gets no turns.
 const HOPELESS: f64 = 3.0;
+/// Seconds beyond which a first dispatch is not repeated to see how long it takes without compiling.
+const SLOW: f64 = 1.0;
 
 /// A shape's outcome.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,12 +61,12 @@ pub fn rungs(
     let options = setup.options(RungChoice::default()).on(gpu);
     let lowered = lower(&setup.graph, &options)?;
     tell(&format!("tuning for at most {} s", cap.as_secs()));
-    for m in measure(gpu, &lowered.train, options.batch, cap)? {
+    measure(gpu, &lowered.train, options.batch, cap, &mut |m| {
         line(&m).iter().for_each(|l| tell(l));
         if let Some(choice) = m.choice {
             table.choices.insert(m.key, choice);
         }
-    }
+    })?;
     match &gpu.cache {
         None => tell("note: there is no cache folder to keep these choices in: they are this run's only"),
         Some(folder) => match table.save(folder) {
@@ -116,15 +118,14 @@ fn shapes(program: &Program, batch: u32) -> Vec<(Family, ConvParams, usize)> {
     found
 }
 
-/// Times the rungs of each distinct convolution in a program, for `cap` in all.
+/// Times the rungs of each distinct convolution in a program, for `cap` in all, and hands each outcome to `told`.
 ///
 /// # Errors
 /// As [`doctor::examine`].
-pub fn measure(gpu: &Gpu, program: &Program, batch: u32, cap: Duration) -> Result<Vec<Measured>> {
+pub fn measure(gpu: &Gpu, program: &Program, batch: u32, cap: Duration, told: &mut dyn FnMut(Measured)) -> Result<()> {
     let end = Instant::now() + cap;
     let mut tuner = Tuner { gpu, pipelines: Pipelines::default(), sound: BTreeMap::new() };
     let shapes = shapes(program, batch);
-    let mut all = Vec::new();
     for (i, (family, p, times)) in shapes.iter().enumerate() {
         let builtin = pick(*family, p, gpu.is_software(), &[])?.name();
         let share = end.saturating_duration_since(Instant::now()) / (shapes.len() - i) as u32;
@@ -132,9 +133,9 @@ pub fn measure(gpu: &Gpu, program: &Program, batch: u32, cap: Duration) -> Resul
         // One candidate alone decides nothing.
         let measured = seconds.len() > 1 || (!seconds.is_empty() && !seconds.contains_key(builtin));
         let choice = choose(builtin, &seconds).filter(|_| measured).map(|rung| Choice { rung, seconds });
-        all.push(Measured { key: family.key(p), times: *times, builtin, choice });
+        told(Measured { key: family.key(p), times: *times, builtin, choice });
     }
-    Ok(all)
+    Ok(())
 }
 
 struct Tuner<'a> {
@@ -186,9 +187,9 @@ impl Tuner<'_> {
             }
             let buffers = buffers.get_or_insert_with(|| data(gpu, rung, params)).clone();
             let single = Single::on(gpu, &mut self.pipelines, rung, params, buffers)?;
-            // Once to compile where drivers put that off, once to see.
-            run(gpu, &single, 1)?;
-            let once = run(gpu, &single, 1)?;
+            // Once to compile where drivers put that off, once to see; no compiler takes as long as a very slow kernel.
+            let first = run(gpu, &single, 1)?;
+            let once = if first > SLOW { first } else { run(gpu, &single, 1)? };
             let times = (TURN / once).clamp(1.0, 1000.0) as u32;
             candidates.push(Candidate { name: AnyKernel::name(rung), single, times, seconds: vec![once] });
         }

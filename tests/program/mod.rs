@@ -70,17 +70,26 @@ impl Said {
     }
 }
 
-/// A folder that the program runs in.
-pub struct Place(TempDir);
+/// A folder that the program runs in, and one for its cache.
+pub struct Place(TempDir, TempDir);
 
 impl Place {
     /// With CIFAR-10 files in `data/`.
     pub fn new() -> Self {
-        let place = Self(tempfile::tempdir().expect("a temporary folder"));
+        let folder = || tempfile::tempdir().expect("a temporary folder");
+        let place = Self(folder(), folder());
         place.put("data/data_batch_1.bin", &records(0..14));
         place.put("data/data_batch_2.bin", &records(14..TRAIN_IMAGES));
         place.put("data/test_batch.bin", &records(100..100 + TEST_IMAGES));
         place
+    }
+
+    /// Files that the program keeps from run to run.
+    pub fn kept(&self) -> Vec<PathBuf> {
+        let folder = self.1.path().join(env!("CARGO_PKG_VERSION"));
+        let mut files: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|f| f.path()).collect();
+        files.sort();
+        files
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -102,6 +111,7 @@ impl Place {
     pub fn command(&self, args: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_s3gpu"));
         command.args(args.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
+        command.env("S3GPU_CACHE", self.1.path());
         command
     }
 
@@ -121,6 +131,7 @@ impl Place {
     pub fn shell(&self, line: &str) -> Said {
         let mut bash = Command::new("bash");
         bash.args(["-c", line]).env("S3GPU", env!("CARGO_BIN_EXE_s3gpu")).current_dir(self.0.path());
+        bash.env("S3GPU_CACHE", self.1.path());
         Said::of(bash.output().expect("bash starts"))
     }
 
