@@ -48,6 +48,9 @@ pub struct MeasureArgs {
     /// The step.
     #[command(flatten)]
     pub workload: Workload,
+    /// Measure first which rungs are fastest, for at most so many seconds, as `s3gpu train --tune` does
+    #[arg(long, value_name = "SECONDS", conflicts_with = "rung")]
+    pub tune: Option<u64>,
     /// Rounds to take the median of: a step each, or as many as fill 0.1 s
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub steps: u32,
@@ -117,7 +120,7 @@ fn rounds(count: u32, mut one: impl FnMut(usize) -> Result<f64>) -> Result<(f64,
 /// As [`Subject::new`]; [`Error::Gpu`] where a kernel of the step fails its cases.
 pub fn measure(gpu: Gpu, args: &MeasureArgs) -> Result<Report> {
     let named = args.workload.named()?;
-    let mut subject = Subject::new(gpu, args.workload.config()?)?;
+    let mut subject = Subject::of(gpu, &args.workload, args.tune)?;
     trust(subject.gpu(), &subject.kernels())?;
     let reference = Reference::new(subject.gpu())?;
     let mut clock = Clock::new(subject.gpu(), &reference)?;

@@ -7,31 +7,16 @@ use std::process::{Command, Stdio};
 
 use clap::Parser;
 
-use super::Subject;
-use crate::data::Manifest;
+use super::workload::{Subject, Workload};
 use crate::error::{Error, Result};
 use crate::files::cache::{CacheFolder, VARIABLE};
 use crate::gpu::{self, Kept, Startup, describe};
-use crate::methods::MethodSpec;
-use crate::train::Config;
 
 #[derive(Parser)]
 struct StartupArgs {
-    /// Network
-    #[arg(long, default_value = "resnet20")]
-    model: String,
-    /// Images in a step
-    #[arg(long, default_value_t = 128)]
-    batch_size: u32,
-    /// Method
-    #[arg(long, default_value = "s3")]
-    method: String,
-    /// Bits
-    #[arg(long)]
-    bits: Option<u32>,
-    /// Adapter by index or name
-    #[arg(long)]
-    adapter: Option<String>,
+    /// The step.
+    #[command(flatten)]
+    workload: Workload,
     /// Start once, in the cache folders of the environment, and print the parts as JSON
     #[arg(long, hide = true)]
     child: bool,
@@ -61,29 +46,17 @@ pub fn main() {
 }
 
 fn child(args: &StartupArgs) -> Result<()> {
-    let manifest = Manifest::find("shapes")?;
-    let config = Config {
-        dataset: "shapes".into(),
-        model: args.model.clone(),
-        method: args.method.clone(),
-        bits: MethodSpec::find(&args.method, args.bits)?.bits,
-        batch_size: args.batch_size,
-        mean: manifest.mean,
-        std: manifest.std,
-        ..Config::default()
-    };
-    let mut gpu = gpu::open(args.adapter.as_deref())?;
+    let mut gpu = gpu::open(args.workload.adapter.as_deref())?;
     gpu.cache = CacheFolder::user();
-    let subject = Subject::new(gpu, config)?;
+    let subject = Subject::of(gpu, &args.workload, None)?;
     let startup = &subject.engine.exec.startup;
     println!("{}", serde_json::to_string(startup).map_err(|e| Error::Gpu { what: format!("a start: {e}") })?);
     Ok(())
 }
 
 fn parent(args: &StartupArgs) -> Result<()> {
-    let gpu = gpu::open(args.adapter.as_deref())?;
-    let method = MethodSpec::find(&args.method, args.bits)?.title();
-    println!("{}, {} {method}, batch {}", describe(&gpu.info), args.model, args.batch_size);
+    let gpu = gpu::open(args.workload.adapter.as_deref())?;
+    println!("{} on {}", args.workload.named()?, describe(&gpu.info));
     drop(gpu);
     let place = tempfile::tempdir().map_err(Error::io(std::env::temp_dir(), "create"))?;
     let starts = COLUMNS.iter().map(|c| start(c, place.path())).collect::<Result<Vec<_>>>()?;

@@ -1,7 +1,7 @@
 //! What is measured: a network in training form with a batch of drawn images on the device.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use crate::kernels::{AnyKernel, Cost};
 use crate::methods::MethodSpec;
 use crate::model::{Shortcut, Values};
 use crate::train::{Config, Engine, setup::Setup};
+use crate::tune;
 
 /// Flags that name a training step.
 #[derive(Args, Clone, Debug)]
@@ -132,12 +133,27 @@ pub struct Distinct {
 }
 
 impl Subject {
+    /// Compiles a workload's training step, tuned for at most `tune` seconds where that is asked for, and runs it once.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn of(gpu: Gpu, workload: &Workload, tune: Option<u64>) -> Result<Self> {
+        let mut setup = Setup::new(workload.config()?)?;
+        if let Some(seconds) = tune {
+            setup.tuned = tune::rungs(&setup, &gpu, Some(Duration::from_secs(seconds)), &mut |l| eprintln!("{l}"))?;
+        }
+        Self::with(gpu, &setup)
+    }
+
     /// Compiles the configuration's training step and runs it once.
     ///
     /// # Errors
     /// As [`Engine::new`].
     pub fn new(gpu: Gpu, config: Config) -> Result<Self> {
-        let setup = Setup::new(config)?;
+        Self::with(gpu, &Setup::new(config)?)
+    }
+
+    fn with(gpu: Gpu, setup: &Setup) -> Result<Self> {
         let manifest = Manifest::find(&setup.config.dataset)?;
         let data = data::load(&manifest, None, Splits { train: true, test: false })?;
         let records = data.train.expect("the training set was asked for");
