@@ -127,7 +127,7 @@ def subjects():
     yield "burn, ndarray (CPU)", "burn", ["--backend", "ndarray", "--steps", "2", "--forwards", "1"], {}, 60
     yield "burn, Vulkan", "burn", ["--backend", "vulkan", "--steps", "1", "--forwards", "1"], {}, 60
     yield "candle, CPU", "candle", ["--steps", "2", "--forwards", "2"], {}, 60
-    yield "meganeura, Vulkan", "meganeura", ["--steps", "2", "--forwards", "2"], {}, 60
+    yield "meganeura, Vulkan", "meganeura", ["--steps", "1", "--forwards", "1"], {}, 120
     yield "tinygrad, CPU (clang)", "tinygrad", ["--steps", "2", "--forwards", "2"], {"DEV": "CPU"}, 90
     yield "tinygrad, WebGPU", "tinygrad", ["--steps", "1", "--forwards", "1"], {"DEV": "WEBGPU"}, 110
     yield from [(f"{name}, again", *rest) for name, *rest in ours]

@@ -6,8 +6,17 @@ pub const SIDE: usize = 32;
 pub const CLASSES: usize = 10;
 
 /// Input channels, output channels and stride of each residual block.
-pub const BLOCKS: [(usize, usize, usize); 9] =
-    [(16, 16, 1), (16, 16, 1), (16, 16, 1), (16, 32, 2), (32, 32, 1), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 64, 1)];
+pub const BLOCKS: [(usize, usize, usize); 9] = [
+    (16, 16, 1),
+    (16, 16, 1),
+    (16, 16, 1),
+    (16, 32, 2),
+    (32, 32, 1),
+    (32, 32, 1),
+    (32, 64, 2),
+    (64, 64, 1),
+    (64, 64, 1),
+];
 
 fn draw(seed: u32, count: usize, bound: f32) -> Vec<f32> {
     (0..count as u32)

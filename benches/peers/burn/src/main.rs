@@ -3,7 +3,7 @@
 #[path = "../../values.rs"]
 mod values;
 
-use burn::module::{AutodiffModule, Module, Param};
+use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
@@ -123,7 +123,10 @@ fn main() {
     let name = format!("{device:?}");
     let device = device.autodiff();
     let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: false };
-    let optimizer = SgdConfig::new().with_weight_decay(Some(WeightDecayConfig { penalty: 1e-4 })).with_momentum(Some(momentum)).init();
+    let optimizer = SgdConfig::new()
+        .with_weight_decay(Some(WeightDecayConfig { penalty: 1e-4 }))
+        .with_momentum(Some(momentum))
+        .init();
     let labels: Vec<i64> = values::labels(args.batch).into_iter().map(i64::from).collect();
     let mut subject = Subject {
         model: Some(ResNet20::new(&device)),

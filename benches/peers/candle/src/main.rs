@@ -43,7 +43,8 @@ impl ResNet20 {
         };
         let norm = |var: &mut dyn FnMut(Vec<f32>, &[usize]) -> Result<Var>, c: usize| {
             let (weight, bias) = (var(vec![1.0; c], &[c])?, var(vec![0.0; c], &[c])?);
-            let (mean, variance) = (Tensor::zeros(c, candle_core::DType::F32, device)?, Tensor::ones(c, candle_core::DType::F32, device)?);
+            let (mean, variance) =
+                (Tensor::zeros(c, candle_core::DType::F32, device)?, Tensor::ones(c, candle_core::DType::F32, device)?);
             BatchNorm::new(c, mean, variance, weight.as_tensor().clone(), bias.as_tensor().clone(), 1e-5)
         };
         let (conv1, bn1) = (conv(&mut var, 3, 16)?, norm(&mut var, 16)?);
@@ -77,7 +78,9 @@ impl ResNet20 {
     /// SGD as PyTorch has it; candle's own has no momentum.
     fn update(&mut self, grads: &GradStore) -> Result<()> {
         for (var, momentum) in self.vars.iter().zip(&mut self.momenta) {
-            let Some(grad) = grads.get(var) else { candle_core::bail!("no gradient for a variable of shape {:?}", var.shape()) };
+            let Some(grad) = grads.get(var) else {
+                candle_core::bail!("no gradient for a variable of shape {:?}", var.shape())
+            };
             let grad = (grad + (var.as_detached_tensor() * 1e-4)?)?;
             let next = match momentum.take() {
                 Some(old) => ((old * 0.9)? + grad)?,
@@ -102,7 +105,8 @@ fn main() -> Result<()> {
         model.update(&grads)?;
         loss.to_scalar()
     };
-    let forward = |model: &mut ResNet20| -> Result<f32> { model.forward(&x, false)?.max(D::Minus1)?.max(0)?.to_scalar() };
+    let forward =
+        |model: &mut ResNet20| -> Result<f32> { model.forward(&x, false)?.max(D::Minus1)?.max(0)?.to_scalar() };
     let measured = values::measure(
         &args,
         &mut model,
