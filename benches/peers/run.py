@@ -102,7 +102,7 @@ def build(peer, timeout):
     return CACHE / peer / "release" / f"peer-{peer}"
 
 
-def subjects():
+def subjects(slow):
     """(name, peer, arguments, environment, seconds allowed) in the order of running."""
     step = ["bench", "step", "--model", "resnet20", "--batch-size", "128"]
     ours = [
@@ -124,7 +124,8 @@ def subjects():
                 flags = ["--device", "cuda", *tf32, *flags, "--steps", "20", "--forwards", "20"]
                 yield label, "pytorch", flags, {}, seconds
     yield "burn, Flex (CPU)", "burn", ["--backend", "flex", "--steps", "4", "--forwards", "3"], {}, 40
-    yield "burn, ndarray (CPU)", "burn", ["--backend", "ndarray", "--steps", "2", "--forwards", "1"], {}, 60
+    if slow:
+        yield "burn, ndarray (CPU)", "burn", ["--backend", "ndarray", "--steps", "1", "--forwards", "1"], {}, 120
     yield "burn, Vulkan", "burn", ["--backend", "vulkan", "--steps", "1", "--forwards", "1"], {}, 60
     yield "candle, CPU", "candle", ["--steps", "2", "--forwards", "2"], {}, 60
     yield "meganeura, Vulkan", "meganeura", ["--steps", "1", "--forwards", "1"], {}, 120
@@ -216,6 +217,7 @@ def write(path, text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="a regular expression that the names of the rows to run match")
+    parser.add_argument("--slow", action="store_true", help="also burn's older CPU backend, which takes half a minute a step")
     parser.add_argument("--prepare", action="store_true", help="install and build, measure nothing")
     parser.add_argument("--machine", help="the machine's kind in the results' name; default: from the adapter")
     parser.add_argument("--out", type=Path, default=ROOT / "benches" / "results", help="folder of the results")
@@ -233,7 +235,7 @@ def main():
         return
 
     rows, measured = [], 0.0
-    for name, peer, flags, env, seconds in subjects():
+    for name, peer, flags, env, seconds in subjects(args.slow):
         if args.only and not re.search(args.only, name):
             continue
         print(name, flush=True)
