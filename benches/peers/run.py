@@ -184,9 +184,9 @@ def table(report):
     lines = [
         f"# {report['date']}: one training step of ResNet-20 beside other systems",
         "",
-        f"Batch 128, 3 x 32 x 32, fp32 but for the rows that say S3: forward in training mode, softmax cross-entropy, backward, SGD",
+        "Batch 128, 3 x 32 x 32, fp32 but for the rows that say S3: forward in training mode, softmax cross-entropy, backward, SGD",
         f"with momentum and weight decay; the forward pass alone in evaluation mode. One system after the other on {report['machine']}.",
-        f"s3gpu: {report['adapter']}, commit {report['commit']}. `benches/peers/run.py`, {report['seconds']:.0f} s without installing and building.",
+        f"s3gpu: {report['adapter']}, commit {report['commit']}. `benches/peers/run.py`, {report['seconds']:.0f} s in all.",
         "",
         "| system | version | s a step, median (fastest, steps) | s a forward pass | losses of the first steps | device |",
         "|---|---|---|---|---|---|",

@@ -122,16 +122,11 @@ fn time(device: &wgpu::Device, queue: &wgpu::Queue, name: &str, half: bool, byte
     let (x, y) = (buffer(), buffer());
     // Small numbers in either form, none of them zero.
     queue.write_buffer(&x, 0, &vec![0x2e; bytes as usize]);
-    let entry = |binding, buffer: &wgpu::Buffer| -> (u32, wgpu::Buffer) { (binding, buffer.clone()) };
-    let bound = [entry(0, &x), entry(1, &y)];
-    let entries: Vec<_> = bound
-        .iter()
-        .map(|(binding, b)| wgpu::BindGroupEntry { binding: *binding, resource: b.as_entire_binding() })
-        .collect();
+    let bind = |binding, buffer: &wgpu::Buffer| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() };
     let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
         label: None,
         layout: &pipeline.get_bind_group_layout(0),
-        entries: &entries,
+        entries: &[bind(0, &x), bind(1, &y)],
     });
     let groups = (threads / 64) as u32;
     let mut all: Vec<f64> = (0..8)
