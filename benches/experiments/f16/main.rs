@@ -122,11 +122,13 @@ fn time(device: &wgpu::Device, queue: &wgpu::Queue, name: &str, half: bool, byte
     let (x, y) = (buffer(), buffer());
     // Small numbers in either form, none of them zero.
     queue.write_buffer(&x, 0, &vec![0x2e; bytes as usize]);
-    let bind = |binding, buffer: &wgpu::Buffer| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() };
     let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
         label: None,
         layout: &pipeline.get_bind_group_layout(0),
-        entries: &[bind(0, &x), bind(1, &y)],
+        entries: &[
+            wgpu::BindGroupEntry { binding: 0, resource: x.as_entire_binding() },
+            wgpu::BindGroupEntry { binding: 1, resource: y.as_entire_binding() },
+        ],
     });
     let groups = (threads / 64) as u32;
     let mut all: Vec<f64> = (0..8)
