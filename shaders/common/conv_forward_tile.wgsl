@@ -13,16 +13,16 @@ fn next_tap(t: vec3<u32>) -> vec3<u32> {
 fn conv_forward_tile(sums: ptr<function, Sums>, first: u32, co: u32, lane: u32) {
     // This invocation fetches half a patch (ci4 even or odd, as long as K is looked at as one run of vec4) of A_LOADS pixels.
     let v = lane % 2u;
-    var corner: array<vec2<i32>, A_LOADS>; // of the pixel's patch: iy, ix
-    var base: array<u32, A_LOADS>;         // its place in x; wraps where the patch begins outside, as does the sum that undoes it
+    var corner: array<vec2<u32>, A_LOADS>; // of the pixel's patch, (iy, ix); wraps where that is outside, as does all that follows
+    var base: array<u32, A_LOADS>;         // its place in x
     //#repeat j A_LOADS
     {
         let pixel = first + lane / 2u + 32u * $ju;
         let image = pixel / (p.oh * p.ow);
-        let at = vec2(pixel / p.ow % p.oh, pixel % p.ow) * p.stride;
+        let at = vec2(pixel / p.ow % p.oh, pixel % p.ow) * p.stride - p.pad;
         // Behind the last pixel every tap is outside.
-        corner[$j] = select(vec2(i32(p.h)), vec2<i32>(at) - i32(p.pad), image < p.n);
-        base[$j] = ((image * p.h + at.x - p.pad) * p.w + at.y - p.pad) * p.cin4;
+        corner[$j] = select(vec2(p.h, p.w), at, image < p.n);
+        base[$j] = ((image * p.h + at.x) * p.w + at.y) * p.cin4;
     }
     //#end
     let length = p.k * p.k * p.cin4; // of K, in vec4
@@ -37,9 +37,7 @@ fn conv_forward_tile(sums: ptr<function, Sums>, first: u32, co: u32, lane: u32) 
             let offset = (mine.z * p.w + mine.y) * p.cin4 + mine.x;
             //#repeat j A_LOADS
             {
-                let iy = corner[$j].x + i32(mine.z);
-                let ix = corner[$j].y + i32(mine.y);
-                let inside = 2u * s + v < length && iy >= 0 && iy < i32(p.h) && ix >= 0 && ix < i32(p.w);
+                let inside = all(vec3(corner[$j] + mine.zy, 2u * s + v) < vec3(p.h, p.w, length));
                 a[$j] = select(vec4(0.0), x[select(0u, base[$j] + offset, inside)], inside);
             }
             //#end
@@ -47,7 +45,7 @@ fn conv_forward_tile(sums: ptr<function, Sums>, first: u32, co: u32, lane: u32) 
             {
                 let place = b_place(lane, $ju);
                 let row = 8u * s + place.x;
-                let inside = row < 4u * length && co + place.y < p.cout4;
+                let inside = all(vec2(row, co + place.y) < vec2(4u * length, p.cout4));
                 b[$j] = select(vec4(0.0), weight[p.offset + select(0u, row * p.cout4 + co + place.y, inside)], inside);
             }
             //#end

@@ -43,16 +43,18 @@ fn a_store(lane: u32, a: FetchedA) {
     //#end
 }
 
-// One step, A's vec4 along K: sums[2q + c] = row q · TM + tm times columns c · TN + tn.
+// One step: sums[2q + c] += row q · TM + tm times vec4 of columns c · TN + tn. Unrolled here, since naga guards every loop with a counter
+// that keeps drivers from unrolling it.
 fn multiply(sums: ptr<function, Sums>, tm: u32, tn: u32) {
-    for (var v = 0u; v < 2u; v++) {
+    //#repeat v 2
+    {
         //#repeat k 4
-        let u$k = tile_b[4u * v + $ku][tn];
-        let w$k = tile_b[4u * v + $ku][TN + tn];
+        let u$k = tile_b[4u * $vu + $ku][tn];
+        let w$k = tile_b[4u * $vu + $ku][TN + tn];
         //#end
         //#repeat q ROWS
         {
-            let s = tile_a[ROWS * v + $qu][tm ^ (4u * v)];
+            let s = tile_a[ROWS * $vu + $qu][tm ^ (4u * $vu)];
             (*sums)[2 * $q] += s.x * u0;
             (*sums)[2 * $q] += s.y * u1;
             (*sums)[2 * $q] += s.z * u2;
@@ -64,20 +66,5 @@ fn multiply(sums: ptr<function, Sums>, tm: u32, tn: u32) {
         }
         //#end
     }
-}
-
-// One step, A's vec4 along the rows, tile_a as [k, ROWS / 4, TM]: sums[2q + c] = row 4 · (q / 4 · TM + tm) + q mod 4 times columns
-// c · TN + tn.
-fn multiply_outer(sums: ptr<function, Sums>, tm: u32, tn: u32) {
-    for (var k = 0u; k < 8u; k++) {
-        let u = tile_b[k][tn];
-        let w = tile_b[k][TN + tn];
-        //#repeat q ROWS
-        {
-            let s = tile_a[ROWS / 4u * k + $qu / 4u][tm][$qu % 4u];
-            (*sums)[2 * $q] += s * u;
-            (*sums)[2 * $q + 1] += s * w;
-        }
-        //#end
-    }
+    //#end
 }

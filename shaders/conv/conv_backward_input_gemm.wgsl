@@ -43,15 +43,15 @@ fn conv_backward_input_gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(nu
     let taps = (max(vec2(p.k), start) - start + p.stride - 1u) / p.stride;
     // This invocation fetches every other vec4 of K, for A_LOADS pixels.
     let v = lane % 2u;
-    var corner: array<vec2<i32>, A_LOADS>; // oy, ox that the first tap sees
-    var base: array<u32, A_LOADS>;         // its place in dy; wraps where it is outside, as does the sum that undoes it
+    var corner: array<vec2<u32>, A_LOADS>; // (oy, ox) that the first tap sees; the others are above and left of it, where it wraps
+    var base: array<u32, A_LOADS>;         // its place in dy
     //#repeat j A_LOADS
     {
         let pixel = first + lane / 2u + 32u * $ju;
         let image = pixel / (size.x * size.y);
         let at = vec2(pixel / size.y % size.x, pixel % size.y) + (phase + p.pad - start) / p.stride;
         // Behind the last pixel every tap is outside.
-        corner[$j] = select(vec2(-1), vec2<i32>(at), image < p.n);
+        corner[$j] = select(vec2(0x80000000u), at, image < p.n);
         base[$j] = ((image * p.oh + at.x) * p.ow + at.y) * p.cout4;
     }
     //#end
@@ -68,9 +68,7 @@ fn conv_backward_input_gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(nu
             let offset = mine.x - (mine.z * p.ow + mine.y) * p.cout4;
             //#repeat j A_LOADS
             {
-                let oy = corner[$j].x - i32(mine.z);
-                let ox = corner[$j].y - i32(mine.y);
-                let inside = 2u * s + v < length && oy >= 0 && oy < i32(p.oh) && ox >= 0 && ox < i32(p.ow);
+                let inside = all(vec3(corner[$j] - mine.zy, 2u * s + v) < vec3(p.oh, p.ow, length));
                 a[$j] = select(vec4(0.0), dy[select(0u, base[$j] + offset, inside)], inside);
             }
             //#end
@@ -79,7 +77,7 @@ fn conv_backward_input_gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(nu
                 let place = b_place(lane, $ju);
                 let t = select(tap, odd, place.x >= 4u);
                 let row = (((start.x + t.z * p.stride) * p.k + start.y + t.y * p.stride) * p.cout4 + t.x) * 4u + place.x % 4u;
-                let inside = 2u * s + place.x / 4u < length && place.x < 8u && ci + place.y < p.cin4;
+                let inside = all(vec3(place.x, 2u * s + place.x / 4u, ci + place.y) < vec3(8u, length, p.cin4));
                 b[$j] = select(vec4(0.0), weight_t[p.offset + select(0u, row * p.cin4 + ci + place.y, inside)], inside);
             }
             //#end

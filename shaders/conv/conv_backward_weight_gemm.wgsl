@@ -21,15 +21,37 @@ struct Params {
 @group(0) @binding(2) var<storage, read> dy: array<vec4<f32>>;          // [n, oh, ow, cout4]
 @group(0) @binding(3) var<storage, read_write> part: array<vec4<f32>>;  // [⌈n / chunk⌉, k, k, cin, cout4]
 
-// Of the next 64 pixels' patches: corner (iy, ix), its place in x (wraps where it is outside, as does the sum that undoes it).
-var<workgroup> corners: array<vec3<i32>, 64>;
+// Of the next 64 pixels' patches: the corner (iy, ix) and its place in x; wraps where that is outside, as does all that follows.
+var<workgroup> corners: array<vec3<u32>, 64>;
 
-fn corner(pixel: u32, end: u32) -> vec3<i32> {
+fn corner(pixel: u32, end: u32) -> vec3<u32> {
     let image = pixel / (p.oh * p.ow);
-    let at = vec2(pixel / p.ow % p.oh, pixel % p.ow) * p.stride;
-    let base = ((image * p.h + at.x - p.pad) * p.w + at.y - p.pad) * p.cin4;
+    let at = vec2(pixel / p.ow % p.oh, pixel % p.ow) * p.stride - p.pad;
     // Behind the chunk's last pixel every tap is outside.
-    return vec3(select(vec2(i32(p.h)), vec2<i32>(at) - i32(p.pad), pixel < end), i32(base));
+    return vec3(select(vec2(p.h, p.w), at, pixel < end), ((image * p.h + at.x) * p.w + at.y) * p.cin4);
+}
+
+// One step, tile_a as [k, 2, TM] with vec4 of rows: sums[8r + 2i + c] += row 4 · (r · TM + tm) + i times vec4 of columns c · TN + tn.
+fn multiply_outer(sums: ptr<function, Sums>, tm: u32, tn: u32) {
+    //#repeat k 8
+    {
+        let u = tile_b[$k][tn];
+        let w = tile_b[$k][TN + tn];
+        //#repeat r 2
+        {
+            let s = tile_a[2 * $k + $r][tm];
+            (*sums)[8 * $r] += s.x * u;
+            (*sums)[8 * $r + 1] += s.x * w;
+            (*sums)[8 * $r + 2] += s.y * u;
+            (*sums)[8 * $r + 3] += s.y * w;
+            (*sums)[8 * $r + 4] += s.z * u;
+            (*sums)[8 * $r + 5] += s.z * w;
+            (*sums)[8 * $r + 6] += s.w * u;
+            (*sums)[8 * $r + 7] += s.w * w;
+        }
+        //#end
+    }
+    //#end
 }
 
 @compute @workgroup_size(64)
@@ -63,17 +85,15 @@ fn conv_backward_weight_gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(n
             //#repeat j A_LOADS
             {
                 let at = corners[s % 8u * 8u + lane / (2u * TM) + $ju * TN / 2u];
-                let iy = at.x + i32(tap.x);
-                let ix = at.y + i32(tap.y);
-                let inside = row < rows && iy >= 0 && iy < i32(p.h) && ix >= 0 && ix < i32(p.w);
-                a[$j] = select(vec4(0.0), x[select(0u, u32(at.z) + offset, inside)], inside);
+                let inside = all(vec3(at.xy + tap, row) < vec3(p.h, p.w, rows));
+                a[$j] = select(vec4(0.0), x[select(0u, at.z + offset, inside)], inside);
             }
             //#end
             //#repeat j B_LOADS
             {
                 let place = b_place(lane, $ju);
                 let pixel = first + 8u * s + place.x;
-                let inside = pixel < end && place.x < 8u && co + place.y < p.cout4;
+                let inside = all(vec3(place.x, pixel, co + place.y) < vec3(8u, end, p.cout4));
                 b[$j] = select(vec4(0.0), dy[select(0u, pixel * p.cout4 + co + place.y, inside)], inside);
             }
             //#end
