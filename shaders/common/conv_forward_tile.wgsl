@@ -63,3 +63,21 @@ fn conv_forward_tile(sums: ptr<function, Sums>, first: u32, co: u32, lane: u32) 
         workgroupBarrier();
     }
 }
+
+// The tile's part of y.
+fn conv_forward_store(sums: ptr<function, Sums>, first: u32, co: u32, lane: u32) {
+    let column = co + lane % TN;
+    //#repeat q ROWS
+    {
+        let pixel = first + $qu * TM + lane / TN;
+        if (pixel < p.n * p.oh * p.ow) {
+            if (column < p.cout4) {
+                y[pixel * p.cout4 + column] = (*sums)[2 * $q];
+            }
+            if (column + TN < p.cout4) {
+                y[pixel * p.cout4 + column + TN] = (*sums)[2 * $q + 1];
+            }
+        }
+    }
+    //#end
+}

@@ -30,18 +30,5 @@ fn conv_forward_gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workg
     let first = g / blocks * ROWS * TM;
     var sums: Sums;
     conv_forward_tile(&sums, first, co, lane);
-    let column = co + lane % TN;
-    //#repeat q ROWS
-    {
-        let pixel = first + $qu * TM + lane / TN;
-        if (pixel < p.n * p.oh * p.ow) {
-            if (column < p.cout4) {
-                y[pixel * p.cout4 + column] = sums[2 * $q];
-            }
-            if (column + TN < p.cout4) {
-                y[pixel * p.cout4 + column + TN] = sums[2 * $q + 1];
-            }
-        }
-    }
-    //#end
+    conv_forward_store(&sums, first, co, lane);
 }

@@ -6,9 +6,11 @@
 mod cases;
 pub mod choice;
 pub mod rungs;
+mod stats;
 mod sum_partials;
 mod twins;
 
+pub use stats::ForwardStatsGemm;
 pub use sum_partials::{SumPartials, SumPartialsParams};
 
 use super::kernel::{read, write};

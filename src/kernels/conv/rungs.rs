@@ -140,7 +140,7 @@ pub static BACKWARD_WEIGHT_SUBGROUP: Rung = Rung {
 };
 
 /// A workgroup's tile in the gemm rungs: `tm` times `tn` invocations, each with `rows` times 8 results.
-struct Tile {
+pub(super) struct Tile {
     tm: u32,
     tn: u32,
     rows: u32,
@@ -155,7 +155,7 @@ impl Tile {
         let short = rows * columns4.div_ceil(2 * tn) <= 128;
         Self { tm: 64 / tn, tn, rows: if short { 4 } else { 8 } }
     }
-    fn forward(p: &ConvParams) -> Self {
+    pub(super) fn forward(p: &ConvParams) -> Self {
         Self::new(p.cout4, p.oh * p.ow)
     }
     fn backward_input(p: &ConvParams) -> Self {
@@ -165,14 +165,18 @@ impl Tile {
     fn backward_weight(p: &ConvParams) -> Self {
         Self { rows: 8, ..Self::new(p.cout4, 0) }
     }
-    fn consts(&self) -> Vec<Const> {
+    pub(super) fn consts(&self) -> Vec<Const> {
         let b_loads = (16 * self.tn).div_ceil(64);
         let a_loads = 2 * self.rows / self.tn;
         vec![("TM", self.tm), ("TN", self.tn), ("ROWS", self.rows), ("A_LOADS", a_loads), ("B_LOADS", b_loads)]
     }
+    /// Rows of a tile.
+    pub(super) fn height(&self) -> u32 {
+        self.tm * self.rows
+    }
     /// Invocations for a product of `rows` times `columns4` vec4.
-    fn items(&self, rows: u64, columns4: u32) -> u64 {
-        64 * rows.div_ceil(u64::from(self.tm * self.rows)) * u64::from(columns4.div_ceil(2 * self.tn))
+    pub(super) fn items(&self, rows: u64, columns4: u32) -> u64 {
+        64 * rows.div_ceil(self.height().into()) * u64::from(columns4.div_ceil(2 * self.tn))
     }
 }
 
