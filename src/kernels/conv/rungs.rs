@@ -193,8 +193,8 @@ pub static FORWARD_GEMM: Rung = Rung {
 /// Implicit matrix product through workgroup memory: 8 (or 4) pixels of a phase times 8 input channels an invocation.
 pub static BACKWARD_INPUT_GEMM: Rung = Rung {
     family: Family::BackwardInput,
-    source: crate::wgsl!("conv/conv_backward_input_gemm"; "grid", "tile"),
-    consts: |p| Tile::backward_input(p).consts(),
+    source: crate::wgsl!("conv/conv_backward_input_gemm"; "grid", "skip", "tile"),
+    consts: |p| Tile::backward_input(p).consts().into_iter().chain([("SKIP", p.skip)]).collect(),
     items: |p| {
         let phase = vec4s(p.n * p.h.div_ceil(p.stride), p.w.div_ceil(p.stride));
         u64::from(p.stride * p.stride) * Tile::backward_input(p).items(phase, p.cin4)
