@@ -4,7 +4,9 @@ mod common;
 
 use common::{Cpu, FP32, TRAIN, lively, options, records};
 use s3gpu::gpu;
-use s3gpu::graph::{Graph, Options, Shape, lower};
+use s3gpu::graph::{Graph, Options, RungChoice, Shape, lower};
+use s3gpu::kernels::AnyKernel;
+use s3gpu::kernels::conv::{Family, rungs};
 use s3gpu::methods::MethodSpec;
 use s3gpu::model::resnet::ModelOptions;
 use s3gpu::model::{Arch, Shortcut};
@@ -95,6 +97,49 @@ fn every_dispatch_of_a_training_step_agrees_with_its_twin() {
                 println!("{name}, {} images: {dispatch}: {} wrong, the first {:?}", indices.len(), bad.len(), bad[0]);
             }
             assert!(failures.is_empty(), "{name}: {} of {} dispatches", failures.len(), engine.dispatches());
+        }
+    }
+}
+
+/// A stem of 3 channels, an odd channel count, strides with 3x3 and 1x1 kernels, and widths that each size of tile is made for.
+fn every_width() -> s3gpu::Result<Graph> {
+    let mut g = Graph::new(Shape { h: 9, w: 11, c: 3 });
+    let mut x = g.conv("stem", 0, 18, [3, 1, 1], FP32)?;
+    x = g.batch_norm("stem.bn", x)?;
+    x = g.relu("stem.relu", x);
+    for (i, (channels, conv)) in [(40, [3, 2, 1]), (64, [1, 1, 0]), (20, [3, 1, 1])].into_iter().enumerate() {
+        x = g.conv(&format!("conv{i}"), x, channels, conv, FP32)?;
+        x = g.batch_norm(&format!("bn{i}"), x)?;
+        x = g.relu(&format!("relu{i}"), x);
+    }
+    x = g.conv("last", x, 12, [1, 2, 0], FP32)?;
+    let pooled = g.global_avg_pool("pool", x);
+    g.linear("fc", pooled, 10)?;
+    Ok(g)
+}
+
+#[test]
+fn every_dispatch_agrees_with_its_twin_whichever_rung_is_forced() {
+    let graph = every_width().unwrap_or_else(|e| panic!("{e}"));
+    let records = records(graph.nodes[0].shape, 10, 4);
+    let subgroup = gpu::open(None).expect("the tests need an adapter: run `make setup`").subgroup;
+    for family in [Family::Forward, Family::BackwardInput, Family::BackwardWeight] {
+        for rung in rungs(family).iter().filter(|r| !r.subgroups || subgroup.is_some()) {
+            let name = AnyKernel::name(*rung);
+            let forced = RungChoice { forced: vec![name.into()], ..Default::default() };
+            let options = Options { rungs: forced, subgroup, ..options(4) };
+            let mut engine = engine(&graph, &options);
+            assert!(engine.rungs.values().any(|taken| taken == name), "{name}: no layer took it: {:?}", engine.rungs);
+            let fresh = lower(&graph, &options).unwrap_or_else(|e| panic!("{e}"));
+            engine.load(&lively(&graph, &fresh, 21));
+            // The second batch is a partial one.
+            for indices in [&[0, 1, 2, 3][..], &[1, 2, 3]] {
+                let failures = engine.checked_step(&records, indices, 0.1).unwrap_or_else(|e| panic!("{e}"));
+                for (dispatch, bad) in &failures {
+                    println!("{name}: {dispatch}: {} wrong, the first {:?}", bad.len(), bad[0]);
+                }
+                assert!(failures.is_empty(), "{name}: {} of {} dispatches", failures.len(), engine.dispatches());
+            }
         }
     }
 }

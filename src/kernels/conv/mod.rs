@@ -6,9 +6,11 @@
 mod cases;
 pub mod choice;
 pub mod rungs;
+mod stats;
 mod sum_partials;
 mod twins;
 
+pub use stats::ForwardStatsGemm;
 pub use sum_partials::{SumPartials, SumPartialsParams};
 
 use super::kernel::{read, write};
@@ -175,13 +177,16 @@ impl Kernel for Rung {
 
 /// A family's rungs; the last fits every shape on every adapter.
 pub fn rungs(family: Family) -> &'static [&'static Rung] {
+    use rungs::{BACKWARD_INPUT_DIRECT, BACKWARD_INPUT_GEMM, BACKWARD_INPUT_NAIVE, BACKWARD_INPUT_SUBGROUP};
+    use rungs::{BACKWARD_WEIGHT_DIRECT, BACKWARD_WEIGHT_GEMM, BACKWARD_WEIGHT_NAIVE, BACKWARD_WEIGHT_SUBGROUP};
+    use rungs::{FORWARD_DIRECT, FORWARD_GEMM, FORWARD_NAIVE, FORWARD_SUBGROUP};
     match family {
-        Family::Forward => const { &[&rungs::FORWARD_SUBGROUP, &rungs::FORWARD_DIRECT, &rungs::FORWARD_NAIVE] },
+        Family::Forward => const { &[&FORWARD_SUBGROUP, &FORWARD_DIRECT, &FORWARD_GEMM, &FORWARD_NAIVE] },
         Family::BackwardInput => {
-            const { &[&rungs::BACKWARD_INPUT_SUBGROUP, &rungs::BACKWARD_INPUT_DIRECT, &rungs::BACKWARD_INPUT_NAIVE] }
+            const { &[&BACKWARD_INPUT_SUBGROUP, &BACKWARD_INPUT_DIRECT, &BACKWARD_INPUT_GEMM, &BACKWARD_INPUT_NAIVE] }
         }
         Family::BackwardWeight => {
-            const { &[&rungs::BACKWARD_WEIGHT_SUBGROUP, &rungs::BACKWARD_WEIGHT_DIRECT, &rungs::BACKWARD_WEIGHT_NAIVE] }
+            const { &[&BACKWARD_WEIGHT_SUBGROUP, &BACKWARD_WEIGHT_DIRECT, &BACKWARD_WEIGHT_GEMM, &BACKWARD_WEIGHT_NAIVE] }
         }
     }
 }

@@ -138,3 +138,80 @@ pub static BACKWARD_WEIGHT_SUBGROUP: Rung = Rung {
     subgroups: true,
     shape: |p| p.cin4 >= 2,
 };
+
+/// A workgroup's tile in the gemm rungs: `tm` times `tn` invocations, each with `rows` times 8 results.
+pub(super) struct Tile {
+    tm: u32,
+    tn: u32,
+    rows: u32,
+}
+
+impl Tile {
+    /// For this many vec4 of columns, and rows to an image times blocks of columns: the width that pads columns least, the widest of
+    /// equals; and where an image is small, shorter tiles, so that a real GPU gets enough workgroups.
+    fn new(columns4: u32, rows: u32) -> Self {
+        let padded = |tn: &u32| columns4.next_multiple_of(2 * tn);
+        let tn = [8, 4, 2].into_iter().min_by_key(padded).unwrap_or(8);
+        let short = rows * columns4.div_ceil(2 * tn) <= 128;
+        Self { tm: 64 / tn, tn, rows: if short { 4 } else { 8 } }
+    }
+    pub(super) fn forward(p: &ConvParams) -> Self {
+        Self::new(p.cout4, p.oh * p.ow)
+    }
+    fn backward_input(p: &ConvParams) -> Self {
+        Self::new(p.cin4, p.h * p.w)
+    }
+    /// Outer products of two vec4 always have 8 rows.
+    fn backward_weight(p: &ConvParams) -> Self {
+        Self { rows: 8, ..Self::new(p.cout4, 0) }
+    }
+    pub(super) fn consts(&self) -> Vec<Const> {
+        let b_loads = (16 * self.tn).div_ceil(64);
+        let a_loads = 2 * self.rows / self.tn;
+        vec![("TM", self.tm), ("TN", self.tn), ("ROWS", self.rows), ("A_LOADS", a_loads), ("B_LOADS", b_loads)]
+    }
+    /// Rows of a tile.
+    pub(super) fn height(&self) -> u32 {
+        self.tm * self.rows
+    }
+    /// Invocations for a product of `rows` times `columns4` vec4.
+    pub(super) fn items(&self, rows: u64, columns4: u32) -> u64 {
+        64 * rows.div_ceil(self.height().into()) * u64::from(columns4.div_ceil(2 * self.tn))
+    }
+}
+
+/// Implicit matrix product through workgroup memory: 8 (or 4) pixels times 8 output channels an invocation.
+pub static FORWARD_GEMM: Rung = Rung {
+    family: Family::Forward,
+    source: crate::wgsl!("conv/conv_forward_gemm"; "grid", "tile", "conv_forward_tile"),
+    consts: |p| Tile::forward(p).consts(),
+    items: |p| Tile::forward(p).items((p.n * p.oh * p.ow).into(), p.cout4),
+    subgroups: false,
+    shape: |_| true,
+};
+
+/// Implicit matrix product through workgroup memory: 8 (or 4) pixels of a phase times 8 input channels an invocation.
+pub static BACKWARD_INPUT_GEMM: Rung = Rung {
+    family: Family::BackwardInput,
+    source: crate::wgsl!("conv/conv_backward_input_gemm"; "grid", "skip", "tile"),
+    consts: |p| Tile::backward_input(p).consts().into_iter().chain([("SKIP", p.skip)]).collect(),
+    items: |p| {
+        let phase = vec4s(p.n * p.h.div_ceil(p.stride), p.w.div_ceil(p.stride));
+        u64::from(p.stride * p.stride) * Tile::backward_input(p).items(phase, p.cin4)
+    },
+    subgroups: false,
+    shape: |_| true,
+};
+
+/// Implicit matrix product through workgroup memory: 8 rows (ky, kx, ci) times 8 output channels an invocation.
+pub static BACKWARD_WEIGHT_GEMM: Rung = Rung {
+    family: Family::BackwardWeight,
+    source: crate::wgsl!("conv/conv_backward_weight_gemm"; "grid", "tile"),
+    consts: |p| Tile::backward_weight(p).consts(),
+    items: |p| {
+        let rows = u64::from(4 * p.k * p.k * p.cin4);
+        u64::from(p.chunks()) * Tile::backward_weight(p).items(rows, p.cout4)
+    },
+    subgroups: false,
+    shape: |_| true,
+};

@@ -1,0 +1,35 @@
+// y[n, oy, ox, co] = Σ_{ky, kx, ci} x[n, oy·stride + ky − pad, ox·stride + kx − pad, ci] · weight[ky, kx, ci, co]
+// NHWC, vec4 over channels. An implicit matrix product through workgroup memory, for real GPUs: a workgroup computes TM · ROWS
+// pixels times 8 · TN output channels, an invocation ROWS times 8 of them. Nobody leaves early.
+struct Params {
+    n: u32,       // images
+    h: u32,       // input
+    w: u32,
+    cin4: u32,    // input channels / 4, rounded up
+    oh: u32,      // output
+    ow: u32,
+    cout4: u32,   // output channels / 4, rounded up
+    k: u32,       // kernel size
+    stride: u32,
+    pad: u32,
+    offset: u32,  // of the layer in the weight slab, in vec4
+    chunk: u32,   // images in one partial sum of the weight gradient
+    subgroup: u32, // lanes of a subgroup, 0 where the adapter has none of a fixed size
+    skip: u32,    // what is added to the input gradient: see common/skip.wgsl
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // [n, h, w, cin4]
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;   // [k, k, cin, cout4] at offset
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // [n, oh, ow, cout4]
+
+@compute @workgroup_size(64)
+fn conv_forward_gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
+    let blocks = (p.cout4 + 2u * TN - 1u) / (2u * TN);
+    let g = group_index(group, groups);
+    let co = g % blocks * 2u * TN;
+    let first = g / blocks * ROWS * TM;
+    var sums: Sums;
+    conv_forward_tile(&sums, first, co, lane);
+    conv_forward_store(&sums, first, co, lane);
+}
