@@ -50,6 +50,10 @@ impl BatchNormParams {
             ..Default::default()
         }
     }
+    /// With partial results of `tile` pixels each.
+    pub fn tiled(self, tile: u32) -> Self {
+        Self { tile, tiles: self.pixels.div_ceil(tile), ..self }
+    }
     /// Words of the activation.
     fn words(&self) -> u32 {
         4 * self.pixels * self.c4

@@ -161,7 +161,8 @@ impl Engine {
         self.slabs(|b| b.momenta, MOMENTUM_PREFIX)
     }
 
-    /// Gradients of the last step, the regularizer's part included, weight decay not.
+    /// Gradients of the last step, the regularizer's part included, weight decay not. Those of latents that a fused update takes care of
+    /// are only there under [`Options::keep_gradients`].
     ///
     /// # Errors
     /// As [`Gpu::wait`].

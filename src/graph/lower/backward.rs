@@ -4,11 +4,11 @@ use super::super::builder::{NodeId, Op};
 use super::super::program::{Call, Program, Ref, Vars};
 use super::forward::read;
 use super::fuse::{Role, Unit};
-use super::{Lowering, Value, elementwise};
+use super::{Lowering, Value, conv_call, elementwise};
 use crate::error::Result;
 use crate::kernels::Elem;
 use crate::kernels::act::{Add, ReluBackward};
-use crate::kernels::conv::{ConvParams, Family, SumPartials, SumPartialsParams};
+use crate::kernels::conv::{ConvParams, Family, SumPartials, SumPartialsParams, choice};
 use crate::kernels::linear::{LinearBackwardInput, LinearBackwardWeight};
 use crate::kernels::norm::{BatchNormParams, BnBackwardApply, BnBackwardMerge, BnBackwardStats};
 use crate::kernels::pool::{
@@ -76,7 +76,7 @@ impl Lowering<'_> {
         grad: Grad,
         grads: &mut Grads,
     ) {
-        let Value { out, saved } = values[id].expect("a unit's end is in memory");
+        let Value { out, saved, .. } = values[id].expect("a unit's end is in memory");
         let grad = if unit.relu { Grad { dy: self.plain(p, id, grad), gate: Some(out) } } else { grad };
         if let Some(residual) = unit.residual {
             self.arrive(p, grads, residual, grad);
@@ -90,7 +90,8 @@ impl Lowering<'_> {
         let gate = grad.gate.unwrap_or(x);
         let buffers = self.group(layer);
         let (params, slab) = (Ref::Buffer(buffers.params), Ref::Buffer(buffers.grads));
-        let [part, coef] = self.norm_tensors(p, name, &at, "coefficients", 16);
+        let part = self.norm_tiles(p, name, &at);
+        let coef = p.tensor(format!("{name} coefficients"), 16 * u64::from(node.shape.c4()), Elem::F32);
         p.call(Call::new(&BnBackwardStats, &[x, grad.dy, gate, stats, part], at).label(name));
         p.call(Call::new(&BnBackwardMerge, &[part, stats, params, coef, slab], at).label(name));
         if source != 0 {
@@ -112,7 +113,7 @@ impl Lowering<'_> {
         let node = self.graph.nodes[id].clone();
         let (source, name) = (node.inputs[0], node.name.as_str());
         let (x, input) = (read(values, source), self.graph.shape(source));
-        let Value { out, saved } = values[id].expect("a node that is alone is in memory");
+        let Value { out, saved, .. } = values[id].expect("a node that is alone is in memory");
         match node.op {
             // These hand on what they got.
             Op::Add => {
@@ -137,7 +138,9 @@ impl Lowering<'_> {
                     let dx = self.activation(p, "gradient of", source);
                     let weight_t = Ref::Buffer(self.group(layer).weight_t);
                     let args = [dy, weight_t, skip, gate.unwrap_or(dy), dx];
-                    self.conv_call(p, Family::BackwardInput, ConvParams { skip: kind, ..params }, &args, name)?;
+                    let params = ConvParams { skip: kind, ..params };
+                    let rung = self.rung(Family::BackwardInput, &params, name)?;
+                    p.call(conv_call(rung, params, &args, name));
                     grads[source] = Some(Grad { dy: dx, gate: None });
                 }
                 return Ok(());
@@ -187,9 +190,11 @@ impl Lowering<'_> {
         layer: usize,
         name: &str,
     ) -> Result<()> {
+        let rung = self.rung(Family::BackwardWeight, &params, name)?;
+        let params = ConvParams { chunk: choice::images_per_sum(rung, &params), ..params };
         let words = u64::from(params.chunks()) * params.weights() as u64;
         let part = p.tensor(format!("{name} partial gradients"), words, Elem::F32);
-        self.conv_call(p, Family::BackwardWeight, params, &[x, dy, part], name)?;
+        p.call(conv_call(rung, params, &[x, dy, part], name));
         let len4 = params.weights() as u32 / 4;
         let at = move |v: &Vars| SumPartialsParams { parts: v.n.div_ceil(params.chunk), len4, offset: params.offset };
         p.call(Call::new(&SumPartials, &[part, Ref::Buffer(self.group(layer).dweight)], at).label(name));

@@ -3,11 +3,11 @@
 use super::super::builder::{NodeId, Op};
 use super::super::program::{Call, Program, Ref, Vars};
 use super::fuse::{Role, Unit};
-use super::{Lowering, Value, elementwise};
+use super::{Lowering, Value, conv_call, elementwise};
 use crate::error::Result;
 use crate::kernels::Elem;
 use crate::kernels::act::{Add, Relu};
-use crate::kernels::conv::Family;
+use crate::kernels::conv::{self, Family, ForwardStatsGemm};
 use crate::kernels::linear::LinearForward;
 use crate::kernels::norm::{BatchNormParams, BnApply, BnEval, BnStats, BnStatsMerge};
 use crate::kernels::pool::{
@@ -31,7 +31,7 @@ impl Lowering<'_> {
         let node = self.graph.nodes[id].clone();
         let (x, input) = (read(values, node.inputs[0]), self.graph.shape(node.inputs[0]));
         let out = self.activation(p, "", id);
-        let (name, mut saved) = (node.name.as_str(), None);
+        let (name, mut saved, mut tiles) = (node.name.as_str(), None, None);
         let len4 = node.shape.len4();
         match node.op {
             Op::Input => unreachable!("the input is node 0"),
@@ -39,7 +39,17 @@ impl Lowering<'_> {
             Op::Conv { stride, pad, layer } => {
                 let params = self.conv_params(&node, stride, pad, layer);
                 let weight = Ref::Buffer(self.group(layer).weight);
-                self.conv_call(p, Family::Forward, params, &[x, weight, out], name)?;
+                let rung = self.rung(Family::Forward, &params, name)?;
+                match conv::with_statistics(rung).filter(|_| train && self.feeds_norm(id)) {
+                    None => p.call(conv_call(rung, params, &[x, weight, out], name)),
+                    Some(fused) => {
+                        let tile = ForwardStatsGemm::tile(&params);
+                        let words = ForwardStatsGemm::norm(&params).partials();
+                        let part = p.tensor(format!("{name} tiles"), words.into(), Elem::F32);
+                        p.call(conv_call(fused, params, &[x, weight, out, part], name));
+                        tiles = Some((part, tile));
+                    }
+                }
             }
             Op::Relu => p.call(Call::new(&Relu, &[x, out], elementwise(len4)).label(name)),
             Op::Add => {
@@ -67,7 +77,7 @@ impl Lowering<'_> {
                 p.call(Call::new(&LinearForward, &[x, params, out], self.linear_params(layer)).label(name));
             }
         }
-        Ok(Some(Value { out, saved }))
+        Ok(Some(Value { out, saved, tiles }))
     }
 
     /// A batch norm with the residual and the ReLU that it takes along.
@@ -80,27 +90,34 @@ impl Lowering<'_> {
         let out = self.activation(p, "", id);
         if !train {
             p.call(Call::new(&BnEval, &[x, state, params, residual, out], at).label(name));
-            return Value { out, saved: None };
+            return Value { out, saved: None, tiles: None };
         }
-        let [part, stats] = self.norm_tensors(p, name, &at, "statistics", 8);
-        p.call(Call::new(&BnStats, &[x, part], at).label(name));
-        p.call(Call::new(&BnStatsMerge, &[part, stats, state], at).label(name));
+        let stats = p.tensor(format!("{name} statistics"), 8 * u64::from(node.shape.c4()), Elem::F32);
+        match values[node.inputs[0]].and_then(|v| v.tiles) {
+            // The convolution has taken them on its way out.
+            Some((part, tile)) => {
+                let at = move |v: &Vars| at(v).tiled(tile);
+                p.call(Call::new(&BnStatsMerge, &[part, stats, state], at).label(name));
+            }
+            None => {
+                let part = self.norm_tiles(p, name, &at);
+                p.call(Call::new(&BnStats, &[x, part], at).label(name));
+                p.call(Call::new(&BnStatsMerge, &[part, stats, state], at).label(name));
+            }
+        }
         p.call(Call::new(&BnApply, &[x, stats, params, residual, out], at).label(name));
-        Value { out, saved: Some(stats) }
+        Value { out, saved: Some(stats), tiles: None }
     }
 
-    /// The tiles of a batch norm's first pass, and `words` a vec4 of channels for what is merged from them.
-    pub(super) fn norm_tensors(
-        &self,
-        p: &mut Program,
-        name: &str,
-        at: &impl Fn(&Vars) -> BatchNormParams,
-        what: &str,
-        words: u64,
-    ) -> [Ref; 2] {
+    /// The partial results of a batch norm's first pass.
+    pub(super) fn norm_tiles(&self, p: &mut Program, name: &str, at: &impl Fn(&Vars) -> BatchNormParams) -> Ref {
         let largest = at(&Vars { n: self.o.batch, ..Vars::default() });
-        let part = p.tensor(format!("{name} tiles"), largest.partials().into(), Elem::F32);
-        [part, p.tensor(format!("{name} {what}"), words * u64::from(largest.c4), Elem::F32)]
+        p.tensor(format!("{name} tiles"), largest.partials().into(), Elem::F32)
+    }
+
+    /// Whether a batch norm reads a node's output, so that whoever computes it can take the statistics along.
+    fn feeds_norm(&self, id: NodeId) -> bool {
+        self.graph.nodes.iter().any(|n| n.inputs.contains(&id) && matches!(n.op, Op::BatchNorm { .. }))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::gpu::Gpu;
 use crate::kernels::act::ElementwiseParams;
 use crate::kernels::augment::{Augment, AugmentParams};
 use crate::kernels::compose::{Segment, table};
-use crate::kernels::conv::{self, ConvParams, Family};
+use crate::kernels::conv::{self, ConvParams, Family, Rung};
 use crate::kernels::linear::LinearParams;
 use crate::kernels::loss::{LossParams, Metrics, MetricsParams, RING_WORDS, SoftmaxCrossEntropy};
 use crate::kernels::norm::BatchNormParams;
@@ -161,6 +161,8 @@ struct Value {
     out: Ref,
     /// Statistics of the batch norm that ends here, or the max pool's taps.
     saved: Option<Ref>,
+    /// Partial statistics that a convolution left for the batch norm behind it, and the pixels in each.
+    tiles: Option<(Ref, u32)>,
 }
 
 /// Builds the programs.
@@ -321,7 +323,7 @@ impl Lowering<'_> {
         }
         let at = move |v: &Vars| AugmentParams { n: v.n, epoch: v.epoch, ..params };
         p.call(Call::new(&Augment, &[Ref::Buffer(self.batch), out], at).label("input"));
-        Value { out, saved: None }
+        Value { out, saved: None, tiles: None }
     }
 
     /// A tensor shaped like a node's output, for the whole batch.
@@ -346,31 +348,17 @@ impl Lowering<'_> {
         };
         let p = ConvParams::new(self.o.batch, input.hwc(), shape.cout, [shape.k, stride, pad]);
         let subgroup = self.o.subgroup.unwrap_or(0);
-        ConvParams { offset: self.layout.places[layer].weight / 4, subgroup, ..p }.chunked()
+        ConvParams { offset: self.layout.places[layer].weight / 4, subgroup, ..p }
     }
 
-    fn rung(&mut self, family: Family, p: &ConvParams, name: &str) -> Result<&'static dyn AnyKernel> {
+    fn rung(&mut self, family: Family, p: &ConvParams, name: &str) -> Result<&'static Rung> {
         let key = format!("{family:?}:{name}");
         let recorded = self.o.rungs.recorded.get(&key).cloned();
         let tuned = self.o.rungs.tuned.get(&family.key(p)).cloned();
         let wanted: Vec<_> = recorded.into_iter().chain(self.o.rungs.forced.iter().cloned()).chain(tuned).collect();
-        let kernel = conv::pick(family, p, self.o.software, &wanted)?;
-        self.rungs.insert(key, kernel.name().into());
-        Ok(kernel)
-    }
-
-    fn conv_call(
-        &mut self,
-        p: &mut Program,
-        family: Family,
-        params: ConvParams,
-        args: &[Ref],
-        name: &str,
-    ) -> Result<()> {
-        let kernel = self.rung(family, &params, name)?;
-        let at = move |v: &Vars| bytemuck::bytes_of(&ConvParams { n: v.n, ..params }).to_vec();
-        p.call(Call { kernel, args: args.to_vec(), params: Box::new(at), label: name.into() });
-        Ok(())
+        let rung = conv::pick(family, p, self.o.software, &wanted)?;
+        self.rungs.insert(key, rung.name().into());
+        Ok(rung)
     }
 
     /// The parameters of a batch norm's kernels, and its layer.
@@ -457,4 +445,10 @@ impl Lowering<'_> {
 /// Parameters of an elementwise pass over `len4` vec4 an image.
 fn elementwise(len4: u32) -> impl Fn(&Vars) -> ElementwiseParams {
     move |v: &Vars| ElementwiseParams { len4: v.n * len4 }
+}
+
+/// One dispatch of a convolution.
+fn conv_call(kernel: &'static dyn AnyKernel, params: ConvParams, args: &[Ref], name: &str) -> Call {
+    let at = move |v: &Vars| bytemuck::bytes_of(&ConvParams { n: v.n, ..params }).to_vec();
+    Call { kernel, args: args.to_vec(), params: Box::new(at), label: name.into() }
 }

@@ -31,6 +31,18 @@ pub fn order(family: Family, p: &ConvParams, software: bool) -> Vec<&'static Run
     all
 }
 
+/// Invocations that keep an adapter busy with a weight gradient, by kind of rung: real GPUs want many more than two CPU cores.
+const BUSY: &[(&str, u64)] = &[("gemm", 65_536), ("subgroup", 2_048)];
+const BUSY_ELSE: u64 = 4_096;
+
+/// Images in one partial sum of the weight gradient: few enough that this rung has work for all.
+pub fn images_per_sum(rung: &Rung, p: &ConvParams) -> u32 {
+    let busy = BUSY.iter().find(|(k, _)| *k == kind(rung)).map_or(BUSY_ELSE, |(_, busy)| *busy);
+    let one_sum = (rung.items)(&ConvParams { chunk: p.n, ..*p });
+    let sums = busy.div_ceil(one_sum).clamp(1, p.n.into());
+    p.n.div_ceil(sums as u32)
+}
+
 fn kind(rung: &Rung) -> &'static str {
     let name = rung.name();
     name.strip_prefix(rung.family.name()).and_then(|rest| rest.strip_prefix('_')).unwrap_or(name)
@@ -49,10 +61,11 @@ impl Family {
         }
     }
 
-    /// The family and rung of a kernel's name.
+    /// The family and rung of a kernel's name; one that takes statistics along counts as its rung.
     pub fn of(name: &str) -> Option<(Self, &'static Rung)> {
-        let rungs = Self::ALL.into_iter().flat_map(|f| rungs(f).iter().map(move |r| (f, *r)));
-        rungs.into_iter().find(|(_, r)| r.name() == name)
+        let mut rungs = Self::ALL.into_iter().flat_map(|f| rungs(f).iter().map(move |r| (f, *r)));
+        let fused = |r: &Rung| super::with_statistics(r).is_some_and(|k| AnyKernel::name(k) == name);
+        rungs.find(|(_, r)| r.name() == name || fused(r))
     }
 
     /// Family and shape as tuned choices are kept by: all that decides the work, so without the layer's place in its slab.

@@ -10,7 +10,7 @@ mod stats;
 mod sum_partials;
 mod twins;
 
-pub use stats::ForwardStatsGemm;
+pub use stats::{ForwardStatsGemm, with_statistics};
 pub use sum_partials::{SumPartials, SumPartialsParams};
 
 use super::kernel::{read, write};
@@ -196,24 +196,14 @@ pub fn rungs(family: Family) -> &'static [&'static Rung] {
 ///
 /// # Errors
 /// [`Error::Usage`] where a forced name belongs to no rung at all.
-pub fn pick(family: Family, p: &ConvParams, software: bool, forced: &[String]) -> Result<&'static dyn AnyKernel> {
+pub fn pick(family: Family, p: &ConvParams, software: bool, forced: &[String]) -> Result<&'static Rung> {
     let all = || Family::ALL.into_iter().flat_map(rungs).map(|r| r.name());
     if let Some(name) = forced.iter().find(|f| !all().any(|n| n == f.as_str())) {
         let known = all().collect::<Vec<_>>().join(", ");
         return Err(Error::usage(format!("no convolution rung is called `{name}`"), format!("known rungs: {known}")));
     }
     let order = choice::order(family, p, software);
-    let fitting = || order.iter().copied().filter(|r| r.fits(p)).map(|r| r as &dyn AnyKernel);
+    let fitting = || order.iter().copied().filter(|r| r.fits(p));
     let wanted = forced.iter().find_map(|f| fitting().find(|k| k.name() == f));
     Ok(wanted.or_else(|| fitting().next()).expect("the last rung fits every shape"))
-}
-
-impl ConvParams {
-    /// With as many images in a partial sum of the weight gradient as leaves some 4,096 invocations busy.
-    pub fn chunked(mut self) -> Self {
-        let blocks = self.k * self.k.div_ceil(3) * self.cin4 * self.cout4;
-        let chunks = 4096u32.div_ceil(blocks).min(self.n).max(1);
-        self.chunk = self.n.div_ceil(chunks);
-        self
-    }
 }

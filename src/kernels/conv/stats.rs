@@ -1,23 +1,29 @@
 //! Convolution with the statistics of the batch norm behind it.
 
 use super::rungs::{FORWARD_GEMM, Tile};
-use super::{ConvParams, Family, cases, twins};
+use super::{ConvParams, Family, Rung, cases, twins};
 use crate::kernels::kernel::{read, write};
 use crate::kernels::norm::{BatchNormParams, BnStats};
-use crate::kernels::{Arg, Args, Binding, Case, Const, Cost, Data, Elem, Fill, Kernel, Output, Source, Tolerance};
+use crate::kernels::{
+    AnyKernel, Arg, Args, Binding, Case, Const, Cost, Data, Elem, Fill, Kernel, Output, Source, Tolerance,
+};
 
 /// [`FORWARD_GEMM`] and [`BnStats`] in one dispatch, over tiles of [`ForwardStatsGemm::tile`] pixels.
 pub struct ForwardStatsGemm;
+
+/// The kernel that does a rung's work and takes the statistics along, where there is one.
+pub fn with_statistics(rung: &Rung) -> Option<&'static ForwardStatsGemm> {
+    (AnyKernel::name(rung) == AnyKernel::name(&FORWARD_GEMM)).then_some(&ForwardStatsGemm)
+}
 
 impl ForwardStatsGemm {
     /// Pixels in one partial result: what the merge must be told, with `tiles` = ⌈pixels / tile⌉.
     pub fn tile(p: &ConvParams) -> u32 {
         Tile::forward(p).height()
     }
-    /// The batch norm's side.
-    fn norm(p: &ConvParams) -> BatchNormParams {
-        let (pixels, tile) = (p.n * p.oh * p.ow, Self::tile(p));
-        BatchNormParams { tile, tiles: pixels.div_ceil(tile), ..BatchNormParams::new(pixels, 4 * p.cout4) }
+    /// The batch norm behind it, over its tiles.
+    pub fn norm(p: &ConvParams) -> BatchNormParams {
+        BatchNormParams::new(p.n * p.oh * p.ow, 4 * p.cout4).tiled(Self::tile(p))
     }
 }
 
@@ -45,7 +51,7 @@ impl Kernel for ForwardStatsGemm {
         let scratch = |len| Output::new(Data::zeros(Elem::F32, len), true);
         let (mut y, mut part) = (scratch(p.output()), scratch(norm.partials() as usize));
         twins::forward(p, &mut Args(vec![Arg::In(x), Arg::In(weight), Arg::Out(&mut y)]));
-        BnStats.twin(&norm, &mut Args(vec![Arg::In(&y.data), Arg::Out(&mut part)]));
+        Kernel::twin(&BnStats, &norm, &mut Args(vec![Arg::In(&y.data), Arg::Out(&mut part)]));
         let (values, moments, mut out, mut stats) = (y.data.f32(), part.data.f32(), a.out(2), a.out(3));
         for (i, (v, m)) in values.iter().zip(&y.mag).enumerate() {
             out.set(i, *v, *m);
