@@ -1,6 +1,7 @@
 // y[n, i, j, c] = x[n, stride·i, stride·j, c − shift], 0 outside x's channels. One invocation four channels of an output pixel: one vec4
 // of x where the shift is a whole number of them (ALIGNED), else their four words.
 const ALIGNED: u32 = 1u;
+const STRIDE: u32 = 2u; // compiled in: a division by a constant is cheap
 struct Params {
     n: u32,
     h: u32,        // input
@@ -29,7 +30,7 @@ fn pad_shortcut(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
     let ox = i / c4 % p.ow;
     let oy = i / (c4 * p.ow) % p.oh;
     let image = i / (c4 * p.ow * p.oh);
-    let source = ((image * p.h + oy * p.stride) * p.w + ox * p.stride) * (p.cin / 4u);
+    let source = ((image * p.h + oy * STRIDE) * p.w + ox * STRIDE) * (p.cin / 4u);
     let c = i % c4 * 4u - p.shift; // wraps below x's channels
     var v = vec4(0.0);
     if (ALIGNED == 1u) {

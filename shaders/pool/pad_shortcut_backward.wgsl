@@ -2,6 +2,7 @@
 // One invocation four channels of an input pixel: one vec4 of dy where the shift is a whole number of them (ALIGNED), else their words.
 const RELU: u32 = 0u;
 const ALIGNED: u32 = 1u;
+const STRIDE: u32 = 2u; // compiled in: a division by a constant is cheap
 struct Params {
     n: u32,
     h: u32,        // input
@@ -38,10 +39,10 @@ fn pad_shortcut_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_w
     let ix = i / c4 % p.w;
     let iy = i / (c4 * p.w) % p.h;
     let image = i / (c4 * p.w * p.h);
-    let source = ((image * p.oh + iy / p.stride) * p.ow + ix / p.stride) * (p.cout / 4u);
+    let source = ((image * p.oh + iy / STRIDE) * p.ow + ix / STRIDE) * (p.cout / 4u);
     let c = i % c4 * 4u;
     var v = vec4(0.0);
-    if (ix % p.stride == 0u && iy % p.stride == 0u) {
+    if (ix % STRIDE == 0u && iy % STRIDE == 0u) {
         if (ALIGNED == 1u) {
             // Filler channels get no gradient.
             v = select(vec4(0.0), gradient(source + (c + p.shift) / 4u), c + vec4(0u, 1u, 2u, 3u) < vec4(p.channels));

@@ -83,7 +83,7 @@ crate::kernel! {
     pub PadShortcut(p: PadShortcutParams) {
         source: crate::wgsl!("pool/pad_shortcut"; "grid"),
         bindings: [read("x"), write("y")],
-        consts: [("ALIGNED", p.shift.is_multiple_of(4).into())],
+        consts: [("ALIGNED", p.shift.is_multiple_of(4).into()), ("STRIDE", p.stride)],
         groups: groups_for(u64::from(p.output() / 4)),
         lens: [p.input(), p.output()],
         tolerance: Tolerance::Exact,
@@ -102,7 +102,7 @@ crate::kernel! {
     pub PadShortcutBackward(p: PadShortcutParams) {
         source: crate::wgsl!("pool/pad_shortcut_backward"; "grid"),
         bindings: [read("dy"), read("gate"), write("dx")],
-        consts: [("RELU", p.relu), ("ALIGNED", p.shift.is_multiple_of(4).into())],
+        consts: [("RELU", p.relu), ("ALIGNED", p.shift.is_multiple_of(4).into()), ("STRIDE", p.stride)],
         groups: groups_for(u64::from(p.input() / 4)),
         lens: [p.output(), p.output(), p.input()],
         tolerance: Tolerance::Exact,
