@@ -130,9 +130,7 @@ pub fn naive_rungs(gpu: &Gpu, base: &Config) -> Result<Vec<String>> {
     for arch in ARCHS {
         for shortcut in [Shortcut::Pad, Shortcut::Conv] {
             let setup = Setup::new(Config { model: arch.name.into(), shortcut, rungs: Vec::new(), ..base.clone() })?;
-            let mut options = setup.options(Default::default());
-            (options.max_words, options.subgroup) = (gpu.max_words(), gpu.subgroup);
-            let rungs = lower(&setup.graph, &options)?.rungs;
+            let rungs = lower(&setup.graph, &setup.options(Default::default()).on(gpu))?.rungs;
             let naive = rungs.iter().filter(|(_, rung)| rung.ends_with("_naive"));
             found.extend(naive.map(|(layer, rung)| format!("{} ({}) {layer}: {rung}", arch.name, shortcut.name())));
         }

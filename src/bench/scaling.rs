@@ -9,7 +9,7 @@ use super::workload::{Named, Subject, Workload};
 use super::{commit, driver, median};
 use crate::error::{Error, Result};
 use crate::gpu::{self, Gpu};
-use crate::graph::{Plan, Vars, lower};
+use crate::graph::{Plan, RungChoice, Vars};
 use crate::train::setup::Setup;
 use crate::train::{Config, Engine};
 
@@ -120,11 +120,7 @@ pub fn exponent(points: &[(f64, f64)]) -> Option<f64> {
 /// The plan of a configuration on an adapter, checked against its limits; nothing is allocated.
 fn plan(gpu: &Gpu, config: &Config) -> Result<Plan> {
     let setup = Setup::new(config.clone())?;
-    let mut options = setup.options(Default::default());
-    options.rungs.forced = config.rungs.clone();
-    (options.max_words, options.subgroup) = (gpu.max_words(), gpu.subgroup);
-    let lowered = lower(&setup.graph, &options)?;
-    let plan = Plan::new(lowered.buffers, vec![lowered.train, lowered.compose, lowered.eval]);
+    let plan = setup.plan(gpu, RungChoice { forced: config.rungs.clone(), ..Default::default() })?;
     plan.check(&gpu.limits, config.batch_size)?;
     Ok(plan)
 }

@@ -12,8 +12,7 @@ use super::view::View;
 use crate::data::{self, Dataset, Manifest, Splits};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::graph::lower::{RungChoice, lower};
-use crate::graph::{Plan, Vars};
+use crate::graph::{RungChoice, Vars};
 use crate::methods::{LatentInit, MethodSpec};
 use crate::model::Shortcut;
 use crate::train::checkpoint::{self, Identity};
@@ -349,10 +348,9 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Pa
 }
 
 fn dry_run(setup: &Setup, gpu: Gpu) -> Result<ExitCode> {
-    let options = setup.options(RungChoice { forced: setup.config.rungs.clone(), ..Default::default() }).on(&gpu);
-    let lowered = lower(&setup.graph, &options)?;
-    let plan = Plan::new(lowered.buffers, vec![lowered.train, lowered.compose, lowered.eval]);
-    let vars = Vars { n: options.batch, ..Vars::default() };
+    let plan = setup.plan(&gpu, RungChoice { forced: setup.config.rungs.clone(), ..Default::default() })?;
+    let batch = setup.config.batch_size;
+    let vars = Vars { n: batch, ..Vars::default() };
     say!("buffers:")?;
     for (i, b) in plan.buffers.iter().enumerate() {
         let kind = if i < plan.persistent { "" } else { "slot, largest: " };
@@ -380,6 +378,6 @@ fn dry_run(setup: &Setup, gpu: Gpu) -> Result<ExitCode> {
         plan.buffers.len(),
         super::bytes(plan.slot_bytes())
     )?;
-    plan.check(&gpu.limits, options.batch)?;
+    plan.check(&gpu.limits, batch)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! The plan: which buffer each argument is, with tensors coloured into a few slots, all sizes known before anything is allocated.
 
+use super::lower::Lowered;
 use super::program::{ParamsOf, Program, Ref, TensorSpec, Vars};
 use crate::error::{Error, Result};
 use crate::kernels::{Access, AnyKernel, Elem};
@@ -39,6 +40,15 @@ pub struct Plan {
     pub sections: Vec<Vec<Step>>,
     /// For each program the buffer of each of its tensors.
     pub tensors: Vec<Vec<usize>>,
+}
+
+impl Lowered {
+    /// Moves the programs and persistent buffers into a plan of three sections: a training step, the composition before an
+    /// evaluation, an evaluation batch.
+    pub fn plan(&mut self) -> Plan {
+        let programs = [&mut self.train, &mut self.compose, &mut self.eval].map(std::mem::take);
+        Plan::new(std::mem::take(&mut self.buffers), programs.into())
+    }
 }
 
 impl Plan {

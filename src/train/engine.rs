@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::graph::layout::GroupSize;
 use crate::graph::lower::{GroupBuffers, Options, RING_SLOTS, lower};
-use crate::graph::{Executor, Graph, Layout, Plan, Role, Vars};
+use crate::graph::{Executor, Graph, Layout, Role, Vars};
 use crate::kernels::loss::RING_WORDS;
 use crate::model::Values;
 use crate::model::values::MOMENTUM_PREFIX;
@@ -76,8 +76,8 @@ impl Engine {
     /// [`crate::Error::Usage`] for an unknown rung, [`crate::Error::AdapterTooSmall`], [`crate::Error::Gpu`].
     pub fn new(gpu: Gpu, graph: &Graph, options: &Options) -> Result<Self> {
         let started = Instant::now();
-        let lowered = lower(graph, &options.clone().on(&gpu))?;
-        let plan = Plan::new(lowered.buffers, vec![lowered.train, lowered.compose, lowered.eval]);
+        let mut lowered = lower(graph, &options.clone().on(&gpu))?;
+        let plan = lowered.plan();
         let crate::graph::Ref::Tensor(logits) = lowered.eval_logits else { unreachable!("logits are a tensor") };
         let eval_logits = plan.tensors[EVAL][logits];
         let planned = started.elapsed().as_secs_f64();

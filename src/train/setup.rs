@@ -9,8 +9,9 @@ use super::config::Config;
 use super::folder;
 use crate::data::Manifest;
 use crate::error::Result;
-use crate::graph::lower::{Options, RungChoice};
-use crate::graph::{Graph, Shape};
+use crate::gpu::Gpu;
+use crate::graph::lower::{Options, RungChoice, lower};
+use crate::graph::{Graph, Plan, Shape};
 use crate::model::Arch;
 use crate::model::resnet::ModelOptions;
 
@@ -88,6 +89,14 @@ impl Setup {
             rungs: RungChoice { tuned: self.tuned.clone(), ..rungs },
             ..Options::default()
         }
+    }
+
+    /// The plan on a device, of which nothing is allocated or checked yet.
+    ///
+    /// # Errors
+    /// As [`lower()`].
+    pub fn plan(&self, gpu: &Gpu, rungs: RungChoice) -> Result<Plan> {
+        Ok(lower(&self.graph, &self.options(rungs).on(gpu))?.plan())
     }
 
     /// What a weight file says after `step` steps.
