@@ -103,7 +103,7 @@ fn bad_cache_files_are_ignored_with_a_note() {
     // The driver's pipelines have a file only where it hands them out, but one that lies there is looked at everywhere.
     let choices = tuned(&place);
     let gpu = gpu::open(None).expect("the tests need an adapter: run `make setup`");
-    let pipelines = wgpu::util::pipeline_cache_key(&gpu.info).map(|name| choices.with_file_name(name));
+    let pipelines = gpu::DriverCache::file_name(&gpu.info).map(|name| choices.with_file_name(name));
     for file in [Some(choices), pipelines].into_iter().flatten() {
         let good = fs::read(&file).unwrap_or_else(|_| b"s3gpu pipelines 1\nanother adapter\n0 0\n".into());
         for bad in [&good[..good.len() / 2], b"\n", b"PK\x03\x04 something else\n"] {

@@ -1,7 +1,7 @@
 //! The driver's compiled pipelines, kept from one start to the next where the adapter can hand them out.
 
 use super::{Gpu, describe};
-use crate::files::cache::CacheFolder;
+use crate::files::cache::{CacheFolder, slug};
 
 /// First line of a file, in front of its adapter, its length and its checksum.
 const MAGIC: &str = "s3gpu pipelines 1";
@@ -32,13 +32,18 @@ pub struct DriverCache {
 }
 
 impl DriverCache {
+    /// The file's name, one an adapter and driver; none where the backend keeps no pipelines.
+    pub fn file_name(info: &wgpu::AdapterInfo) -> Option<String> {
+        Some(format!("{}-{}", wgpu::util::pipeline_cache_key(info)?, slug(&describe(info))))
+    }
+
     /// The device's cache with what its file holds; a file that cannot be used is left out with a note.
     pub fn open(gpu: &Gpu, notes: &mut Vec<String>) -> Option<Self> {
         let folder = gpu.cache.clone()?;
         if !gpu.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
-        let name = wgpu::util::pipeline_cache_key(&gpu.info)?;
+        let name = Self::file_name(&gpu.info)?;
         let key = format!("{} {:x}:{:x}", describe(&gpu.info), gpu.info.vendor, gpu.info.device);
         let loaded = match folder.read(&name) {
             Ok(None) => None,
