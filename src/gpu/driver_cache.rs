@@ -68,29 +68,23 @@ impl DriverCache {
         Some(Self { cache, folder, name, key, loaded })
     }
 
-    /// Whether there was something to start from; asked after the pipelines are made.
-    pub fn kept(&self) -> Kept {
-        match (&self.loaded, self.data()) {
+    /// Writes what the driver has after all pipelines are made, if that is news, and says whether there was something to start
+    /// from; a folder that takes no file is worth a note, no more.
+    pub fn save(&self, notes: &mut Vec<String>) -> Kept {
+        let data = self.cache.get_data().filter(|d| d.len() > HEADERS);
+        let kept = match (&self.loaded, &data) {
             (Some(_), _) => Kept::Warm,
             (None, Some(_)) => Kept::Cold,
             (None, None) => Kept::Off,
-        }
-    }
-
-    /// What the driver hands out, if that is more than its headers.
-    fn data(&self) -> Option<Vec<u8>> {
-        self.cache.get_data().filter(|d| d.len() > HEADERS)
-    }
-
-    /// Writes what the driver has now, if that is news; a folder that takes no file is worth a note, no more.
-    pub fn save(&self, notes: &mut Vec<String>) {
-        let Some(data) = self.data().filter(|d| self.loaded.as_ref() != Some(d)) else { return };
+        };
+        let Some(data) = data.filter(|d| self.loaded.as_ref() != Some(d)) else { return kept };
         if let Err(e) = self.folder.write(&self.name, &seal(&self.key, &data)) {
             notes.push(format!(
                 "{e}\n  the next start compiles anew; {} names another folder",
                 crate::files::cache::VARIABLE
             ));
         }
+        kept
     }
 }
 

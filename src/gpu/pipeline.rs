@@ -93,14 +93,10 @@ impl Pipelines {
         Ok(pipeline)
     }
 
-    /// Keeps what the driver compiled for the next start; a folder that takes no file goes to `notes`.
-    pub fn keep(&self, notes: &mut Vec<String>) {
-        self.cache.iter().for_each(|c| c.save(notes));
-    }
-
-    /// What the cache folder held.
-    pub fn found(&self) -> Kept {
-        self.cache.as_ref().map_or(Kept::Off, DriverCache::kept)
+    /// Keeps what the driver compiled for the next start, and says what the cache folder held for this one; a folder that takes no
+    /// file goes to `notes`.
+    pub fn keep(&self, notes: &mut Vec<String>) -> Kept {
+        self.cache.as_ref().map_or(Kept::Off, |c| c.save(notes))
     }
 
     /// Number of variants compiled.

@@ -60,8 +60,8 @@ impl Executor {
         let mut pipelines = Pipelines::kept(&gpu, &mut startup.notes);
         let steps = plan.sections.iter().flatten();
         pipelines.prepare(&gpu, &steps.map(|s| (s.kernel, (s.params)(&vars))).collect::<Vec<_>>())?;
-        pipelines.keep(&mut startup.notes);
-        (startup.variants, startup.kept, startup.pipelines) = (pipelines.len(), pipelines.found(), lap());
+        startup.kept = pipelines.keep(&mut startup.notes);
+        (startup.variants, startup.pipelines) = (pipelines.len(), lap());
         let mut sections = Vec::new();
         for steps in &plan.sections {
             let desc = wgpu::BufferDescriptor {
