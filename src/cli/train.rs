@@ -356,6 +356,8 @@ fn dry_run(setup: &Setup, gpu: Gpu) -> Result<ExitCode> {
         let kind = if i < plan.persistent { "" } else { "slot, largest: " };
         say!("  {i:3}  {:>11}  {kind}{}", super::bytes(4 * b.words), b.name)?;
     }
+    // Sizes beyond the adapter's may be beyond a kernel's counters, too.
+    plan.check(&gpu.limits, batch)?;
     for (name, section) in ["a training step", "before an evaluation", "an evaluation batch"].iter().zip(&plan.sections)
     {
         say!("{name}: {} dispatches", section.len())?;
@@ -378,6 +380,5 @@ fn dry_run(setup: &Setup, gpu: Gpu) -> Result<ExitCode> {
         plan.buffers.len(),
         super::bytes(plan.slot_bytes())
     )?;
-    plan.check(&gpu.limits, batch)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -43,6 +43,9 @@ pub fn random_word(seed: u32, epoch: u32, sample: u32, stream: u32) -> u32 {
 }
 
 impl AugmentParams {
+    fn pixels(&self) -> f64 {
+        f64::from(self.n) * f64::from(self.h * self.w)
+    }
     /// Words of the batch buffer.
     pub fn batch_words(max_n: u32, [h, w, c]: [u32; 3]) -> u32 {
         2 * max_n + (max_n * h * w * c).div_ceil(4)
@@ -58,7 +61,7 @@ crate::kernel! {
         groups: groups_for(u64::from(p.n * p.h * p.w)),
         lens: [AugmentParams::batch_words(p.max_n, [p.h, p.w, p.c]), 4 * p.n * p.h * p.w],
         tolerance: Tolerance::Budget { c: 3.0, terms: 0 }, // scale, bias and the fma round once each
-        cost: (8 * p.n * p.h * p.w, 4 * p.n * p.h * p.w + p.n * p.h * p.w * p.c / 4),
+        cost: (8.0 * p.pixels(), 4.0 * p.pixels() + p.pixels() * f64::from(p.c) / 4.0),
         cases: cases(),
         twin(a): {
             let (batch, mut x) = (a.u(0), a.out(1));

@@ -171,7 +171,7 @@ pub trait Kernel: Sync + 'static {
     fn tolerance(&self, p: &Self::Params) -> Tolerance;
     /// Cases that the shader must pass before anyone trusts or times it.
     fn cases(&self) -> Vec<Case<Self::Params>>;
-    /// Operations and bytes of one dispatch.
+    /// Operations and bytes of one dispatch. A multiple of a tensor's words may be more than a u32 holds: count in f64.
     fn cost(&self, p: &Self::Params) -> Cost;
     /// The subgroup size that the shader with these parameters is compiled for; `None` runs anywhere.
     fn subgroup(&self, p: &Self::Params) -> Option<u32>;

@@ -27,11 +27,11 @@ impl LinearParams {
     fn slab(&self) -> u32 {
         (self.weight + self.weights()).max(self.bias + self.classes)
     }
-    fn flops(&self) -> u32 {
-        2 * self.n * self.weights()
+    fn flops(&self) -> f64 {
+        2.0 * f64::from(self.n) * f64::from(self.weights())
     }
-    fn words(&self) -> u32 {
-        self.n * (self.stride + self.classes) + self.weights()
+    fn words(&self) -> f64 {
+        f64::from(self.n) * f64::from(self.stride + self.classes) + f64::from(self.weights())
     }
 }
 

@@ -23,7 +23,7 @@ crate::kernel! {
         groups: groups_for(p.n.into()),
         lens: [p.n * p.classes, p.n, p.n, p.n, p.n * p.classes],
         tolerance: Tolerance::Budget { c: 4.0, terms: p.classes.into() },
-        cost: (30 * p.n * p.classes, 2 * p.n * p.classes),
+        cost: (30.0 * f64::from(p.n) * f64::from(p.classes), 2.0 * f64::from(p.n) * f64::from(p.classes)),
         cases: [(1, 2, 0.0), (64, 10, 0.0), (65, 100, 0.1), (3, 1000, 0.3)].into_iter().flat_map(|(n, classes, smoothing)| {
             // The wide case drives most probabilities to zero, the flat one has every logit equal.
             [("narrow", Fill::Normal(1.0)), ("wide", Fill::Normal(40.0)), ("flat", Fill::Uniform(3.0, 3.0))].map(|(name, logits)| {

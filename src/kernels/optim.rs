@@ -31,7 +31,7 @@ crate::kernel! {
         groups: groups_for(p.len4.into()),
         lens: [4 * p.len4, 4 * p.len4, 4 * p.len4],
         tolerance: Tolerance::Budget { c: 4.0, terms: 0 },
-        cost: (24 * p.len4, 20 * p.len4),
+        cost: (24.0 * f64::from(p.len4), 20.0 * f64::from(p.len4)),
         cases: [(0, 0), (1, 0), (64, 64), (65, 30), (1000, 400)].into_iter().flat_map(|(len4, latents)| {
             [0, 1].map(|nesterov| {
                 let p = SgdParams { len4, latents, nesterov, rate: 0.1, latent_rate: 30.0, momentum: 0.9, decay: 0.05 };
