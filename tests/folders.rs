@@ -235,6 +235,31 @@ fn a_run_wants_the_data_that_it_had() {
     place.run("train --resume run").ok();
 }
 
+#[test]
+fn a_finished_run_needs_no_folder_that_can_be_written() {
+    let place = Place::new();
+    place.run(&with(TRAIN, "--steps 2")).ok();
+    // Root may write anywhere, so a folder in the lock's place stands for one that cannot be written.
+    fs::remove_file(place.path("run/.lock")).expect("a file");
+    fs::create_dir(place.path("run/.lock")).expect("a folder");
+    place.run("train --resume run").fails(1, &[".lock"]);
+    let said = place.run("train --resume run --steps 2").ok();
+    assert!(said.out.contains("has done that many steps (2 of 6 steps)"), "{}", said.out);
+    change_progress(&place, |p| p["step"] = 6.into());
+    let said = place.run("train --resume run").ok();
+    assert!(said.out.contains("this run is finished (6 of 6 steps)"), "{}", said.out);
+}
+
+#[test]
+fn a_resumed_dry_run_shows_the_recorded_rungs() {
+    let place = Place::new();
+    place.run(&with(TRAIN, "--steps 1")).ok();
+    let naive = |said: Said| said.out.lines().filter(|l| l.contains(" conv_forward_naive ")).count();
+    assert_eq!(naive(place.run("train --resume run --dry-run").ok()), 0);
+    change_progress(&place, |p| p["rungs"]["Forward:layer2.0.conv1"] = "conv_forward_naive".into());
+    assert_eq!(naive(place.run("train --resume run --dry-run").ok()), 2, "in training and in evaluation");
+}
+
 /// Listens to a run, and acts after one of its steps.
 struct After<F: FnMut()>(u64, F);
 

@@ -11,11 +11,12 @@ use clap::{ArgAction, Args};
 use super::view::View;
 use crate::data::{self, Dataset, Manifest, Splits};
 use crate::error::{Error, Result};
+use crate::files::tensors::{self, TensorFile};
 use crate::gpu::Gpu;
 use crate::graph::{RungChoice, Vars};
 use crate::methods::{LatentInit, MethodSpec};
 use crate::model::Shortcut;
-use crate::train::checkpoint::{self, Identity};
+use crate::train::checkpoint::{self, Identity, Progress};
 use crate::train::folder::{self, Claim, LAST};
 use crate::train::run::{Outcome, Run};
 use crate::train::setup::Setup;
@@ -240,7 +241,7 @@ fn start(args: TrainArgs) -> Result<ExitCode> {
     if args.dry_run {
         let gpu = super::open_gpu(args.adapter.as_deref())?;
         setup.tuned = tune::rungs(&setup, &gpu, None, &mut tell)?;
-        return dry_run(&setup, gpu);
+        return dry_run(&setup, gpu, Progress::default().rungs(&setup.config.rungs));
     }
     folder::check_free(&out, args.force)?;
     let data = load(&setup, args.data_dir.as_deref())?;
@@ -251,35 +252,48 @@ fn start(args: TrainArgs) -> Result<ExitCode> {
     go(&setup, &data, &mut run, args.steps, &out)
 }
 
+/// Where a run stands by its last.safetensors, which must be of the network that its configuration names.
+fn standing(setup: &Setup, last: &TensorFile, path: &Path) -> Result<Progress> {
+    if let Some((key, found, wanted)) = Identity::read(last, path)?.difference(&setup.identity) {
+        let what = format!("its {key} is {found}, but the run's config.toml says {wanted}");
+        return Err(Error::checkpoint(
+            path,
+            what,
+            "one of the two files comes from another run: put the right one back",
+        ));
+    }
+    checkpoint::progress(last, path)
+}
+
 fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
     let mut config = folder::read_config(out)?;
     config.data_dir = args.data_dir.clone().or(config.data_dir);
     let setup = Setup::new(config)?;
+    let path = out.join(LAST);
+    // A look, for which the folder need not be claimed: the file is only ever replaced whole.
+    let seen = match path.exists() {
+        true => Some(standing(&setup, &tensors::read_meta(&path)?, &path)?),
+        false => None,
+    };
     if args.dry_run {
-        return dry_run(&setup, super::open_gpu(args.adapter.as_deref())?);
+        let rungs = seen.unwrap_or_default().rungs(&setup.config.rungs);
+        return dry_run(&setup, super::open_gpu(args.adapter.as_deref())?, rungs);
+    }
+    let total = |p: &Progress| setup.config.epochs * setup.config.steps_per_epoch(p.images[0]);
+    if let Some(p) = seen.filter(|p| p.step >= args.steps.unwrap_or(u64::MAX).min(total(p))) {
+        let total = total(&p);
+        let done = if p.step >= total { "this run is finished" } else { "this run has done that many steps" };
+        say!("{}: {done} ({} of {total} steps); nothing to do", out.display(), p.step)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let claim = Claim::take(out)?;
-    let path = out.join(LAST);
     if !path.exists() {
         let hint = "it stopped before its first checkpoint: start it again with --force";
         return Err(Error::checkpoint(out, format!("this run has no {LAST} yet"), hint));
     }
     let last = checkpoint::read(&path)?;
-    if let Some((key, found, wanted)) = Identity::read(&last, &path)?.difference(&setup.identity) {
-        let what = format!("its {key} is {found}, but the run's config.toml says {wanted}");
-        return Err(Error::checkpoint(
-            &path,
-            what,
-            "one of the two files comes from another run: put the right one back",
-        ));
-    }
-    let progress = checkpoint::progress(&last, &path)?;
-    let total = setup.config.epochs * setup.config.steps_per_epoch(progress.images[0]);
-    if progress.step >= args.steps.unwrap_or(total).min(total) {
-        let done = if progress.step >= total { "this run is finished" } else { "this run has done that many steps" };
-        say!("{}: {done} ({} of {total} steps); nothing to do", out.display(), progress.step)?;
-        return Ok(ExitCode::SUCCESS);
-    }
+    let progress = standing(&setup, &last, &path)?;
+    let total = total(&progress);
     let data = load(&setup, setup.config.data_dir.as_deref())?;
     let found = records(&data).map(|d| d.len() as u64);
     if found != progress.images {
@@ -347,8 +361,8 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Pa
     })
 }
 
-fn dry_run(setup: &Setup, gpu: Gpu) -> Result<ExitCode> {
-    let plan = setup.plan(&gpu, RungChoice { forced: setup.config.rungs.clone(), ..Default::default() })?;
+fn dry_run(setup: &Setup, gpu: Gpu, rungs: RungChoice) -> Result<ExitCode> {
+    let plan = setup.plan(&gpu, rungs)?;
     let batch = setup.config.batch_size;
     let vars = Vars { n: batch, ..Vars::default() };
     say!("buffers:")?;

@@ -62,6 +62,40 @@ struct Header<'a> {
 /// header that contradicts itself, or holds a tensor of another type.
 pub fn read(path: impl AsRef<Path>) -> Result<TensorFile> {
     let path = path.as_ref();
+    let (mut file, metadata) = open(path)?;
+    let mut tensors = BTreeMap::new();
+    let mut bytes = Vec::new();
+    for name in metadata.offset_keys() {
+        let TensorInfo { dtype, shape, data_offsets: (start, end) } =
+            metadata.info(&name).expect("the name comes from the same header");
+        // The header's own check has made sure that tensors follow each other without gaps, so they are read in turn.
+        bytes.resize(end - start, 0);
+        file.read_exact(&mut bytes).map_err(Error::io(path, "read"))?;
+        if let Some(data) = decode(*dtype, &bytes) {
+            tensors.insert(name, Tensor { shape: shape.clone(), data });
+        } else if !(is_integer(*dtype) && name.ends_with("num_batches_tracked")) {
+            let what = format!("tensor `{name}` holds {dtype}");
+            return Err(Error::checkpoint(path, what, "save it as F32 (F16, BF16 and F64 are read too)"));
+        }
+    }
+    Ok(TensorFile { tensors, meta: strings(&metadata) })
+}
+
+/// Like [`read`], but the header alone: no tensors.
+///
+/// # Errors
+/// As [`read`], but for the tensors' types.
+pub fn read_meta(path: impl AsRef<Path>) -> Result<TensorFile> {
+    let (_, metadata) = open(path.as_ref())?;
+    Ok(TensorFile { tensors: BTreeMap::new(), meta: strings(&metadata) })
+}
+
+fn strings(metadata: &Metadata) -> BTreeMap<String, String> {
+    metadata.metadata().clone().unwrap_or_default().into_iter().collect()
+}
+
+/// The file, read to the end of a header that agrees with its size.
+fn open(path: &Path) -> Result<(File, Metadata)> {
     let bad = |what: String, hint: &str| Error::checkpoint(path, what, hint);
     // Before opening: to open a pipe would wait for its writer.
     let status = std::fs::metadata(path).map_err(Error::io(path, "read"))?;
@@ -85,25 +119,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<TensorFile> {
     if found > expected {
         return Err(bad(format!("{} bytes after the last tensor", found - expected), AGAIN));
     }
-
-    let mut tensors = BTreeMap::new();
-    let mut bytes = Vec::new();
-    for name in metadata.offset_keys() {
-        let TensorInfo { dtype, shape, data_offsets: (start, end) } =
-            metadata.info(&name).expect("the name comes from the same header");
-        // The header's own check has made sure that tensors follow each other without gaps, so they are read in turn.
-        bytes.resize(end - start, 0);
-        file.read_exact(&mut bytes).map_err(Error::io(path, "read"))?;
-        if let Some(data) = decode(*dtype, &bytes) {
-            tensors.insert(name, Tensor { shape: shape.clone(), data });
-        } else if !(is_integer(*dtype) && name.ends_with("num_batches_tracked")) {
-            return Err(bad(
-                format!("tensor `{name}` holds {dtype}"),
-                "save it as F32 (F16, BF16 and F64 are read too)",
-            ));
-        }
-    }
-    Ok(TensorFile { tensors, meta: metadata.metadata().clone().unwrap_or_default().into_iter().collect() })
+    Ok((file, metadata))
 }
 
 /// Writes a safetensors file, whole or not at all. The same content gives the same bytes.

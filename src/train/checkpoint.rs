@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::engine::Figures;
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
+use crate::graph::RungChoice;
+use crate::kernels::registry;
 use crate::methods::MethodSpec;
 use crate::model::values::MOMENTUM_PREFIX;
 use crate::model::{Arch, Shortcut, Values};
@@ -45,6 +47,15 @@ pub struct Progress {
     /// The adapter of the last step, with its driver.
     #[serde(default)]
     pub adapter: String,
+}
+
+impl Progress {
+    /// The rungs that the run goes on with: those that it took, without any that only another version has.
+    pub fn rungs(&self, forced: &[String]) -> RungChoice {
+        let mut recorded = self.rungs.clone();
+        recorded.retain(|_, name| registry().iter().any(|kernel| kernel.name() == name));
+        RungChoice { forced: forced.to_vec(), recorded, ..Default::default() }
+    }
 }
 
 fn list(values: &[f32]) -> String {

@@ -17,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
 use crate::gpu::{Gpu, Startup, describe};
 use crate::graph::lower::RungChoice;
-use crate::kernels::registry;
 use crate::model::Values;
 
 /// How a run ended.
@@ -96,10 +95,7 @@ impl<'a> Run<'a> {
         let c = &setup.config;
         let (file, momenta, mut progress) = checkpoint::split(last, &path)?;
         // A rung of another version does not stop the run: it goes on with what there is.
-        let mut recorded = progress.rungs.clone();
-        recorded.retain(|_, name| registry().iter().any(|kernel| kernel.name() == name));
-        let rungs = RungChoice { forced: c.rungs.clone(), recorded, ..Default::default() };
-        let engine = Engine::new(gpu, &setup.graph, &setup.options(rungs))?;
+        let engine = Engine::new(gpu, &setup.graph, &setup.options(progress.rungs(&c.rungs)))?;
         progress.rungs.clone_from(&engine.rungs);
         progress.adapter = describe(&engine.exec.gpu.info);
         engine.load(&Values::from_file(&setup.graph, &engine.layout, &file, &path)?);
