@@ -5,18 +5,18 @@
 
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 pub use table::{Choice, Table};
 
-use crate::error::Result;
-use crate::gpu::{Gpu, Pipelines, Single, describe, upload};
-use crate::graph::lower::{RungChoice, lower};
-use crate::graph::{Program, Vars};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Pipelines, Single, describe, try_upload};
+use crate::graph::{Plan, RungChoice, Step, Vars};
 use crate::kernels::check::fill_case;
-use crate::kernels::conv::{ConvParams, Family, choice, pick};
+use crate::kernels::conv::{ConvParams, Family, Rung, choice, pick};
 use crate::kernels::{AnyCase, AnyKernel, doctor};
+use crate::train::Engine;
 use crate::train::setup::Setup;
 
 /// How much faster than the built-in choice another must be.
@@ -39,16 +39,16 @@ pub struct Measured {
     pub times: usize,
     /// What is taken without measuring.
     pub builtin: &'static str,
-    /// What was measured; none where time was up before.
-    pub choice: Option<Choice>,
+    /// What was measured, or why nothing was.
+    pub choice: Result<Choice, &'static str>,
 }
 
-/// The rungs for a run's plan: measured under the time cap where one is given, and kept; else those kept before.
+/// The rungs for a run's plan, by [`Family::key`]: measured under the time cap where one is given, and kept; else those kept before.
 ///
 /// `tell` hears lines for the user.
 ///
 /// # Errors
-/// As [`crate::graph::lower()`] and [`Gpu::wait`].
+/// As [`measured`].
 pub fn rungs(
     setup: &Setup,
     gpu: &Gpu,
@@ -57,30 +57,58 @@ pub fn rungs(
 ) -> Result<BTreeMap<String, String>> {
     let (mut table, note) = Table::load(gpu);
     note.iter().for_each(|n| tell(&format!("note: {n}")));
-    let Some(cap) = cap else { return Ok(table.rungs()) };
-    let options = setup.options(RungChoice::default()).on(gpu);
-    let lowered = lower(&setup.graph, &options)?;
+    if let Some(cap) = cap {
+        table.choices.extend(measured(setup, gpu, cap, tell)?);
+        match &gpu.cache {
+            None => tell("note: there is no cache folder to keep these choices in: they are this run's only"),
+            Some(folder) => match table.save(folder) {
+                Ok(()) => tell(&format!("kept in {}", folder.path(&Table::file_name(&describe(&gpu.info))).display())),
+                Err(e) => tell(&format!("note: {e}\n  these choices are this run's only")),
+            },
+        }
+    }
+    if table.choices.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let plan = setup.plan(gpu, RungChoice::default())?;
+    let shapes: Vec<_> = shapes(train(&plan), setup.config.batch_size).iter().map(|(f, p, _)| (*f, *p)).collect();
+    Ok(table.rungs(&shapes, |rung, p| gpu.can_run(rung, bytemuck::bytes_of(p))))
+}
+
+/// What measuring chooses for a run's plan within the time cap, by [`Family::key`]; kept nowhere.
+///
+/// # Errors
+/// [`Error::AdapterTooSmall`] for a plan that the adapter cannot hold, before anything is measured; as [`measure`].
+pub fn measured(
+    setup: &Setup,
+    gpu: &Gpu,
+    cap: Duration,
+    tell: &mut dyn FnMut(&str),
+) -> Result<BTreeMap<String, Choice>> {
+    let (plan, batch) = (setup.plan(gpu, RungChoice::default())?, setup.config.batch_size);
+    plan.check(&gpu.limits, batch)?;
     tell(&format!("tuning for at most {} s", cap.as_secs()));
-    measure(gpu, &lowered.train, options.batch, cap, &mut |m| {
+    let mut choices = BTreeMap::new();
+    measure(gpu, train(&plan), batch, cap, &mut |m| {
         line(&m).iter().for_each(|l| tell(l));
-        if let Some(choice) = m.choice {
-            table.choices.insert(m.key, choice);
+        if let Ok(choice) = m.choice {
+            choices.insert(m.key, choice);
         }
     })?;
-    match &gpu.cache {
-        None => tell("note: there is no cache folder to keep these choices in: they are this run's only"),
-        Some(folder) => match table.save(folder) {
-            Ok(()) => tell(&format!("kept in {}", folder.path(&Table::file_name(&describe(&gpu.info))).display())),
-            Err(e) => tell(&format!("note: {e}\n  these choices are this run's only")),
-        },
-    }
-    Ok(table.rungs())
+    Ok(choices)
+}
+
+fn train(plan: &Plan) -> &[Step] {
+    &plan.sections[Engine::TRAIN]
 }
 
 /// An outcome as lines of a table.
 fn line(m: &Measured) -> Vec<String> {
     let head = format!("{} ({} a step)", m.key, m.times);
-    let Some(choice) = &m.choice else { return vec![format!("{head}: not measured, {} stays", m.builtin)] };
+    let choice = match &m.choice {
+        Ok(choice) => choice,
+        Err(why) => return vec![format!("{head}: not measured, {why}")],
+    };
     let mut sorted: Vec<_> = choice.seconds.iter().collect();
     sorted.sort_by(|a, b| a.1.total_cmp(b.1));
     let row = |(rung, seconds): (&String, &f64)| {
@@ -98,13 +126,13 @@ pub fn choose(builtin: &str, seconds: &BTreeMap<String, f64>) -> Option<String> 
     Some(if stays { builtin.into() } else { best.clone() })
 }
 
-/// The distinct convolutions of a program, those with most operations first, and how often each stands there.
-fn shapes(program: &Program, batch: u32) -> Vec<(Family, ConvParams, usize)> {
+/// The distinct convolutions of a section, those with most operations first, and how often each stands there.
+fn shapes(section: &[Step], batch: u32) -> Vec<(Family, ConvParams, usize)> {
     let vars = Vars { n: batch, ..Vars::default() };
     let mut found: Vec<(Family, ConvParams, usize)> = Vec::new();
-    for call in &program.calls {
-        let Some((family, _)) = Family::of(call.kernel.name()) else { continue };
-        let p = ConvParams { offset: 0, ..bytemuck::pod_read_unaligned(&(call.params)(&vars)) };
+    for step in section {
+        let Some((family, _)) = Family::of(step.kernel.name()) else { continue };
+        let p = ConvParams { offset: 0, ..bytemuck::pod_read_unaligned(&(step.params)(&vars)) };
         match found.iter_mut().find(|(f, q, _)| f.key(q) == family.key(&p)) {
             Some((_, _, times)) => *times += 1,
             None => found.push((family, p, 1)),
@@ -118,28 +146,51 @@ fn shapes(program: &Program, batch: u32) -> Vec<(Family, ConvParams, usize)> {
     found
 }
 
-/// Times the rungs of each distinct convolution in a program, for `cap` in all, and hands each outcome to `told`.
+/// Times the rungs of each distinct convolution in a section, for `cap` in all, and hands each outcome to `told`.
+///
+/// Once time is up nothing new starts: no case, no turn. A shape whose candidates did not all have their turns by then has no outcome.
 ///
 /// # Errors
-/// As [`doctor::examine`].
-pub fn measure(gpu: &Gpu, program: &Program, batch: u32, cap: Duration, told: &mut dyn FnMut(Measured)) -> Result<()> {
+/// [`Error::DeviceLost`]; a rung that the adapter refuses is out, no more.
+pub fn measure(gpu: &Gpu, section: &[Step], batch: u32, cap: Duration, told: &mut dyn FnMut(Measured)) -> Result<()> {
     let end = Instant::now() + cap;
-    let mut tuner = Tuner { gpu, pipelines: Pipelines::default(), sound: BTreeMap::new() };
-    let shapes = shapes(program, batch);
+    let mut tuner = Tuner { gpu, end, pipelines: Pipelines::default(), sound: BTreeMap::new() };
+    let shapes = shapes(section, batch);
     for (i, (family, p, times)) in shapes.iter().enumerate() {
         let builtin = pick(*family, p, gpu.is_software(), &[])?.name();
         let share = end.saturating_duration_since(Instant::now()) / (shapes.len() - i) as u32;
-        let seconds = tuner.shape(*family, p, share, end)?;
-        // One candidate alone decides nothing.
-        let measured = seconds.len() > 1 || (!seconds.is_empty() && !seconds.contains_key(builtin));
-        let choice = choose(builtin, &seconds).filter(|_| measured).map(|rung| Choice { rung, seconds });
+        let choice = match tuner.shape(*family, p, share, builtin) {
+            Ok(choice) => Ok(choice),
+            Err(Stop::TimeUp) => Err("time is up"),
+            Err(Stop::Refused) => Err("the adapter's memory is full, or it refuses every rung"),
+            Err(Stop::Failed(e)) => return Err(e),
+        };
         told(Measured { key: family.key(p), times: *times, builtin, choice });
     }
     Ok(())
 }
 
+/// Why a candidate or a shape has no times.
+enum Stop {
+    TimeUp,
+    /// By the adapter, or by its own cases.
+    Refused,
+    /// Nothing can go on.
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(e: Error) -> Self {
+        match e {
+            Error::Gpu { .. } => Self::Refused,
+            other => Self::Failed(other),
+        }
+    }
+}
+
 struct Tuner<'a> {
     gpu: &'a Gpu,
+    end: Instant,
     pipelines: Pipelines,
     /// Whether a kernel passes its cases here.
     sound: BTreeMap<&'static str, bool>,
@@ -149,85 +200,112 @@ struct Candidate {
     name: &'static str,
     single: Single,
     times: u32,
-    seconds: Vec<f64>,
+    once: f64,
+    turns: Vec<f64>,
+}
+
+impl Candidate {
+    /// Median seconds; the look at the start only counts where it is all there is.
+    fn seconds(&mut self) -> f64 {
+        self.turns.sort_by(f64::total_cmp);
+        self.turns.get(self.turns.len() / 2).copied().unwrap_or(self.once)
+    }
 }
 
 impl Tuner<'_> {
-    fn is_sound(&mut self, kernel: &dyn AnyKernel) -> Result<bool> {
-        if let Some(known) = self.sound.get(kernel.name()) {
-            return Ok(*known);
-        }
-        let sound = match doctor::examine(self.gpu, &mut self.pipelines, kernel) {
-            Ok(report) => report.cases > 0 && report.failures.is_empty(),
-            Err(crate::Error::Gpu { .. }) => false,
-            Err(other) => return Err(other),
-        };
-        self.sound.insert(kernel.name(), sound);
-        Ok(sound)
+    fn in_time(&self) -> Result<(), Stop> {
+        if Instant::now() < self.end { Ok(()) } else { Err(Stop::TimeUp) }
     }
 
-    /// Median seconds of each rung that fits, passes its cases and had its turns before `end`.
-    fn shape(
-        &mut self,
-        family: Family,
-        p: &ConvParams,
-        share: Duration,
-        end: Instant,
-    ) -> Result<BTreeMap<String, f64>> {
-        let gpu = self.gpu;
-        let params = bytemuck::bytes_of(p);
-        let mut candidates: Vec<Candidate> = Vec::new();
-        let mut buffers: Option<Vec<wgpu::Buffer>> = None;
-        for rung in choice::order(family, p, gpu.is_software()) {
-            if Instant::now() >= end {
-                break;
-            }
-            if !rung.fits(p) || !gpu.can_run(rung, params) || !self.is_sound(rung)? {
-                continue;
-            }
-            let buffers = buffers.get_or_insert_with(|| data(gpu, rung, params)).clone();
-            let single = Single::on(gpu, &mut self.pipelines, rung, params, buffers)?;
-            // Once to compile where drivers put that off, once to see; no compiler takes as long as a very slow kernel.
-            let first = run(gpu, &single, 1)?;
-            let once = if first > SLOW { first } else { run(gpu, &single, 1)? };
-            let times = (TURN / once).clamp(1.0, 1000.0) as u32;
-            candidates.push(Candidate { name: AnyKernel::name(rung), single, times, seconds: vec![once] });
-        }
-        let fastest = candidates.iter().map(|c| c.seconds[0]).fold(f64::INFINITY, f64::min);
-        let hopeful = |c: &&mut Candidate| c.seconds[0] <= HOPELESS * fastest;
+    fn run(&self, single: &Single, times: u32) -> Result<f64, Stop> {
+        self.in_time()?;
         let started = Instant::now();
-        for turn in 1..=*TURNS.end() {
-            for c in candidates.iter_mut().filter(hopeful) {
-                let seconds = run(gpu, &c.single, c.times)? / f64::from(c.times);
-                c.seconds.push(seconds);
+        let submission = single.submit(self.gpu, times);
+        self.gpu.wait(Some(submission), || "while tuning".into())?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+
+    /// Refuses a rung that fails one of its cases, or has none here.
+    fn examine(&mut self, rung: &Rung) -> Result<(), Stop> {
+        let name = AnyKernel::name(rung);
+        if let Some(sound) = self.sound.get(name) {
+            return if *sound { Ok(()) } else { Err(Stop::Refused) };
+        }
+        let outcome = self.cases(rung);
+        if let Ok(()) | Err(Stop::Refused) = outcome {
+            self.sound.insert(name, outcome.is_ok());
+        }
+        outcome
+    }
+
+    fn cases(&mut self, rung: &Rung) -> Result<(), Stop> {
+        let cases = AnyKernel::cases(rung).into_iter().filter(|c| self.gpu.can_run(rung, &c.params));
+        let cases: Vec<_> = cases.collect();
+        for case in &cases {
+            self.in_time()?;
+            if !doctor::run_case(self.gpu, &mut self.pipelines, rung, case)?.0.is_empty() {
+                return Err(Stop::Refused);
             }
-            if turn >= *TURNS.start() && (started.elapsed() > share || Instant::now() >= end) {
+        }
+        if cases.is_empty() { Err(Stop::Refused) } else { Ok(()) }
+    }
+
+    /// A rung that passes its cases, with a first look at how long it takes.
+    fn candidate(&mut self, rung: &'static Rung, params: &[u8], buffers: &[wgpu::Buffer]) -> Result<Candidate, Stop> {
+        self.examine(rung)?;
+        self.in_time()?;
+        let single = Single::on(self.gpu, &mut self.pipelines, rung, params, buffers.to_vec())?;
+        // Once to compile where drivers put that off, once to see; no compiler takes as long as a very slow kernel.
+        let first = self.run(&single, 1)?;
+        let once = if first > SLOW { first } else { self.run(&single, 1)? };
+        let times = (TURN / once).clamp(1.0, 1000.0) as u32;
+        Ok(Candidate { name: AnyKernel::name(rung), single, times, once, turns: Vec::new() })
+    }
+
+    /// Median seconds of every rung that fits a shape and passes its cases, and the one to take.
+    fn shape(&mut self, family: Family, p: &ConvParams, share: Duration, builtin: &str) -> Result<Choice, Stop> {
+        self.in_time()?;
+        let (gpu, params) = (self.gpu, bytemuck::bytes_of(p));
+        let order = choice::order(family, p, gpu.is_software());
+        let fitting: Vec<_> = order.into_iter().filter(|r| r.fits(p) && gpu.can_run(*r, params)).collect();
+        let buffers = fitting.first().and_then(|r| data(gpu, *r, params)).ok_or(Stop::Refused)?;
+        let (mut candidates, mut refused) = (Vec::new(), BTreeSet::new());
+        for rung in fitting {
+            match self.candidate(rung, params, &buffers) {
+                Ok(candidate) => candidates.push(candidate),
+                Err(Stop::Refused) => drop(refused.insert(AnyKernel::name(rung).to_string())),
+                Err(stop) => return Err(stop),
+            }
+        }
+        let fastest = candidates.iter().map(|c| c.once).fold(f64::INFINITY, f64::min);
+        let started = Instant::now();
+        'turns: for turn in 1..=*TURNS.end() {
+            for c in candidates.iter_mut().filter(|c| c.once <= HOPELESS * fastest) {
+                match self.run(&c.single, c.times) {
+                    Ok(seconds) => c.turns.push(seconds / f64::from(c.times)),
+                    Err(Stop::Refused) => drop(refused.insert(c.name.to_string())),
+                    // Enough is known, if just not as much as the shape's share of the time would have given.
+                    Err(Stop::TimeUp) if turn > *TURNS.start() => break 'turns,
+                    Err(stop) => return Err(stop),
+                }
+            }
+            if turn >= *TURNS.start() && started.elapsed() > share {
                 break;
             }
         }
-        let median = |mut c: Candidate| {
-            // The look at the start only counts where it is all there is.
-            let turns = if c.seconds.len() > 1 { &mut c.seconds[1..] } else { &mut c.seconds[..] };
-            turns.sort_by(f64::total_cmp);
-            (c.name.to_string(), turns[turns.len() / 2])
-        };
-        Ok(candidates.into_iter().map(median).collect())
+        candidates.retain(|c| !refused.contains(c.name));
+        let seconds = candidates.iter_mut().map(|c| (c.name.to_string(), c.seconds())).collect();
+        let rung = choose(builtin, &seconds).ok_or(Stop::Refused)?;
+        Ok(Choice { rung, seconds, refused })
     }
 }
 
-/// Buffers for a family's shape, filled as in the kernel's cases; all rungs of the family share them.
-fn data(gpu: &Gpu, kernel: &dyn AnyKernel, params: &[u8]) -> Vec<wgpu::Buffer> {
+/// Buffers for a family's shape, filled as in the kernel's cases, which all rungs of the family share; none where memory is full.
+fn data(gpu: &Gpu, kernel: &dyn AnyKernel, params: &[u8]) -> Option<Vec<wgpu::Buffer>> {
     let fills = kernel.cases().into_iter().next().map(|c| c.fills).unwrap_or_default();
     let case = AnyCase { name: "tune".into(), params: params.to_vec(), fills };
     let names = kernel.bindings().iter().map(|b| b.name);
-    fill_case(kernel, &case).iter().zip(names).map(|(c, name)| upload(gpu, name, c.len(), Some(c))).collect()
-}
-
-fn run(gpu: &Gpu, single: &Single, times: u32) -> Result<f64> {
-    let started = Instant::now();
-    let submission = single.submit(gpu, times);
-    gpu.wait(Some(submission), || "while tuning".into())?;
-    Ok(started.elapsed().as_secs_f64())
+    fill_case(kernel, &case).iter().zip(names).map(|(c, name)| try_upload(gpu, name, c.len(), Some(c))).collect()
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Measured choices in the user's cache folder, one file an adapter, driver and version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::files::cache::{CacheFolder, slug};
 use crate::gpu::{Gpu, describe};
-use crate::kernels::conv::Family;
+use crate::kernels::AnyKernel;
+use crate::kernels::conv::{ConvParams, Family, Rung, rungs};
 
 const FORMAT: &str = "s3gpu tune 1";
 
@@ -19,6 +20,9 @@ pub struct Choice {
     pub rung: String,
     /// Median seconds of a dispatch, by rung.
     pub seconds: BTreeMap<String, f64>,
+    /// Rungs that were tried and failed a case, or that the adapter refused.
+    #[serde(default)]
+    pub refused: BTreeSet<String>,
 }
 
 /// An adapter's choices by [`Family::key`].
@@ -81,12 +85,22 @@ impl Table {
         folder.write(&Self::file_name(&self.adapter), &json)
     }
 
-    /// The rungs by key; names that mean no rung of the key's family are left out.
-    pub fn rungs(&self) -> BTreeMap<String, String> {
-        let known = |(key, c): &(&String, &Choice)| {
-            Family::of(&c.rung).is_some_and(|(f, _)| key.split(' ').next() == Some(f.name()))
+    /// The rungs for these shapes by key. A choice counts only where every rung that fits and `runs` on the adapter was tried, so that
+    /// rungs of a later day are measured before they are passed over, and where it names one of them.
+    pub fn rungs(
+        &self,
+        shapes: &[(Family, ConvParams)],
+        runs: impl Fn(&Rung, &ConvParams) -> bool,
+    ) -> BTreeMap<String, String> {
+        let usable = |(family, p): &(Family, ConvParams)| {
+            let key = family.key(p);
+            let c = self.choices.get(&key)?;
+            let tried = |name: &str| c.seconds.contains_key(name) || c.refused.contains(name);
+            let mut names = rungs(*family).iter().filter(|r| r.fits(p) && runs(r, p)).map(|r| AnyKernel::name(*r));
+            let good = names.clone().all(tried) && names.any(|name| name == c.rung);
+            good.then(|| (key, c.rung.clone()))
         };
-        self.choices.iter().filter(known).map(|(k, c)| (k.clone(), c.rung.clone())).collect()
+        shapes.iter().filter_map(usable).collect()
     }
 }
 
@@ -95,25 +109,55 @@ impl Table {
 mod tests {
     use super::*;
 
-    fn table() -> Table {
+    const RUNGS: [&str; 4] =
+        ["conv_forward_subgroup", "conv_forward_direct", "conv_forward_gemm", "conv_forward_naive"];
+
+    fn shape(n: u32) -> (Family, ConvParams) {
+        (Family::Forward, ConvParams { subgroup: 8, ..ConvParams::new(n, [8, 8, 16], 16, [3, 1, 1]) })
+    }
+
+    /// Choices for batches of 1, 2, ... that take these rungs, after all of today's but the subgroup rung were tried.
+    fn table(rungs: &[&str]) -> Table {
         let mut table = Table::new("an adapter");
-        let choice = |rung: &str| Choice { rung: rung.into(), seconds: [(rung.to_string(), 1.5e-3)].into() };
-        table.choices.insert("conv_forward 1x1".into(), choice("conv_forward_direct"));
-        table.choices.insert("conv_forward 2x2".into(), choice("conv_forward_of_tomorrow"));
-        table.choices.insert("conv_forward 3x3".into(), choice("conv_backward_input_direct"));
+        for (n, rung) in (1..).zip(rungs) {
+            let seconds = RUNGS[1..].iter().map(|r| (r.to_string(), 1.5e-3)).collect();
+            let choice = Choice { rung: rung.to_string(), seconds, refused: BTreeSet::new() };
+            table.choices.insert(shape(n).0.key(&shape(n).1), choice);
+        }
         table
     }
 
+    /// What is taken for a batch of `n` on an adapter without subgroups.
+    fn taken(table: &Table, n: u32) -> Option<String> {
+        table.rungs(&[shape(n)], |r, _| AnyKernel::name(r) != RUNGS[0]).into_values().next()
+    }
+
     #[test]
-    fn a_table_comes_back_and_only_rungs_of_the_family_count() {
+    fn a_table_comes_back_and_only_rungs_of_the_family_that_run_count() {
         let root = tempfile::tempdir().unwrap();
         let folder = CacheFolder::below(root.path());
         assert_eq!(Table::read(Some(&folder), "an adapter"), (Table::new("an adapter"), None));
         assert_eq!(Table::read(None, "an adapter"), (Table::new("an adapter"), None));
-        table().save(&folder).unwrap();
+        let table = table(&[RUNGS[3], "conv_forward_of_tomorrow", "conv_backward_input_direct", RUNGS[0]]);
+        table.save(&folder).unwrap();
         let (found, note) = Table::read(Some(&folder), "an adapter");
-        assert_eq!((&found, note), (&table(), None));
-        assert_eq!(found.rungs(), [("conv_forward 1x1".to_string(), "conv_forward_direct".to_string())].into());
+        assert_eq!((&found, note), (&table, None));
+        assert_eq!(taken(&found, 1).as_deref(), Some(RUNGS[3]));
+        (2..=5).for_each(|n| assert_eq!(taken(&found, n), None, "batch {n}"));
+    }
+
+    #[test]
+    fn a_choice_that_does_not_know_a_rung_of_today_is_stale() {
+        for missing in &RUNGS[1..] {
+            let mut table = table(&[RUNGS[3]]);
+            let choice = table.choices.values_mut().next().unwrap();
+            choice.seconds.remove(*missing);
+            assert_eq!(taken(&table, 1), None, "{missing}");
+            table.choices.values_mut().next().unwrap().refused.insert(missing.to_string());
+            assert_eq!(taken(&table, 1).as_deref(), Some(RUNGS[3]), "{missing} was tried and refused");
+        }
+        // The subgroup rung was not tried, which matters only where it runs.
+        assert!(table(&[RUNGS[3]]).rungs(&[shape(1)], |_, _| true).is_empty());
     }
 
     #[test]
@@ -121,7 +165,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = CacheFolder::below(root.path());
         let name = Table::file_name("an adapter");
-        let good = serde_json::to_string(&table()).unwrap();
+        let good = serde_json::to_string(&table(&[RUNGS[3]])).unwrap();
         let foreign = good.replace("an adapter", "another adapter");
         let old = good.replace(env!("CARGO_PKG_VERSION"), "0.0.1");
         for bad in [&good[..good.len() / 2], "", "[]", "\u{0}", &foreign, &old] {
