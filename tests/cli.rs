@@ -159,6 +159,7 @@ fn bench_step_measures_compares_and_profiles() {
         assert_eq!(json[key], value);
     }
     assert_eq!(json["batch"], 8);
+    assert_eq!(json["rung_order"], "built-in order");
     assert!(
         json["ceilings"]["flops_per_s"].as_f64() > Some(0.0) && json["ceilings"]["bytes_per_s"].as_f64() > Some(0.0)
     );

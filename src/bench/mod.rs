@@ -48,7 +48,7 @@ pub struct MeasureArgs {
     /// The step.
     #[command(flatten)]
     pub workload: Workload,
-    /// Measure first which rungs are fastest, for at most so many seconds, as `s3gpu train --tune` does
+    /// Measure first which rungs are fastest, for at most so many seconds, as `s3gpu train --tune` does, but for this run only
     #[arg(long, value_name = "SECONDS", conflicts_with = "rung")]
     pub tune: Option<u64>,
     /// Rounds to take the median of: a step each, or as many as fill 0.1 s
@@ -114,6 +114,15 @@ fn rounds(count: u32, mut one: impl FnMut(usize) -> Result<f64>) -> Result<(f64,
     Ok((median(all), fastest))
 }
 
+/// Where the rungs come from.
+fn rung_order(args: &MeasureArgs) -> &'static str {
+    match args.tune {
+        Some(_) => "tuned in this run",
+        None if args.workload.rung.is_empty() => "built-in order",
+        None => "--rung, then built-in order",
+    }
+}
+
 /// Measures a step: every part of the report, and a trace where one is asked for.
 ///
 /// # Errors
@@ -171,6 +180,7 @@ pub fn measure(gpu: Gpu, args: &MeasureArgs) -> Result<Report> {
         allocated,
         clock: clock.describe(),
         ceilings,
+        rung_order: rung_order(args).into(),
         rungs: subject.engine.rungs.clone(),
         parts,
     })

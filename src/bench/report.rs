@@ -75,6 +75,9 @@ pub struct Report {
     pub clock: String,
     /// The adapter's ceilings.
     pub ceilings: Ceilings,
+    /// Where the convolution rungs come from.
+    #[serde(default)]
+    pub rung_order: String,
     /// Convolution rungs, by `direction:layer`.
     pub rungs: BTreeMap<String, String>,
     /// The step's distinct dispatches.
@@ -143,7 +146,7 @@ impl Report {
             self.floor,
             100.0 * self.share
         );
-        let _ = writeln!(s, "parts by {}\n", self.clock);
+        let _ = writeln!(s, "parts by {}\n\nrungs: {}", self.clock, self.rung_order);
         s.push_str(&self.rungs_table());
         s
     }
@@ -269,6 +272,7 @@ pub(super) mod tests {
             allocated: [1 << 20; 2],
             clock: "wall time".into(),
             ceilings: Ceilings { bytes_per_s: 1e10, flops_per_s: 1e11 },
+            rung_order: "built-in order".into(),
             rungs: [("forward:conv1".into(), "conv_forward_direct".into())].into(),
             parts,
         }
@@ -308,6 +312,10 @@ pub(super) mod tests {
         assert!(lines[2].starts_with("relu ") && lines[2].contains("2500.000"), "{kernels}");
         assert!(lines[3].contains("10.5000 s, floor 2.6250 s"), "{kernels}");
         assert_eq!(report.parts_table().lines().count(), 6);
-        assert!(report.summary().contains("forward conv_forward_direct\n    conv1"), "{}", report.summary());
+        assert!(
+            report.summary().contains("rungs: built-in order\nforward conv_forward_direct\n    conv1"),
+            "{}",
+            report.summary()
+        );
     }
 }

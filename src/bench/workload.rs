@@ -135,12 +135,15 @@ pub struct Distinct {
 impl Subject {
     /// Compiles a workload's training step, tuned for at most `tune` seconds where that is asked for, and runs it once.
     ///
+    /// What training keeps of its own tuning is neither read nor written, so that equal commands measure equal programs.
+    ///
     /// # Errors
-    /// As [`Engine::new`].
+    /// As [`Engine::new`] and [`tune::measured`].
     pub fn of(gpu: Gpu, workload: &Workload, tune: Option<u64>) -> Result<Self> {
         let mut setup = Setup::new(workload.config()?)?;
         if let Some(seconds) = tune {
-            setup.tuned = tune::rungs(&setup, &gpu, Some(Duration::from_secs(seconds)), &mut |l| eprintln!("{l}"))?;
+            let choices = tune::measured(&setup, &gpu, Duration::from_secs(seconds), &mut |l| eprintln!("{l}"))?;
+            setup.tuned = choices.into_iter().map(|(key, choice)| (key, choice.rung)).collect();
         }
         Self::with(gpu, &setup)
     }
