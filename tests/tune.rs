@@ -5,16 +5,19 @@ mod program;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use program::{Place, with};
+use s3gpu::data::Manifest;
 use s3gpu::files::tensors;
 use s3gpu::gpu;
 use s3gpu::graph::Vars;
 use s3gpu::graph::lower::{RungChoice, lower};
 use s3gpu::kernels::AnyKernel;
-use s3gpu::kernels::conv::{ConvParams, Family};
-use s3gpu::train::checkpoint;
+use s3gpu::kernels::conv::{ConvParams, Family, rungs};
 use s3gpu::train::setup::Setup;
+use s3gpu::train::{Config, checkpoint};
+use s3gpu::tune::{self, Choice, Table};
 use serde_json::Value;
 
 const TRAIN: &str =
@@ -40,19 +43,34 @@ fn recorded(place: &Place, run: &str) -> BTreeMap<String, String> {
     checkpoint::split(file, &path).unwrap_or_else(|e| panic!("{e}")).2.rungs
 }
 
-/// Every convolution of a run's plan: `direction:layer`, family and parameters.
-fn convolutions(place: &Place, run: &str) -> Vec<(String, Family, ConvParams)> {
+/// Every convolution of a run's plan: `direction:layer`, the built-in rung, family and parameters.
+fn convolutions(place: &Place, run: &str) -> Vec<(String, &'static str, Family, ConvParams)> {
     let config = s3gpu::train::folder::read_config(&place.path(run)).unwrap_or_else(|e| panic!("{e}"));
     let setup = Setup::new(config).unwrap_or_else(|e| panic!("{e}"));
-    let gpu = gpu::open(None).expect("the tests need an adapter: run `make setup`");
-    let options = setup.options(RungChoice::default()).on(&gpu);
+    let options = setup.options(RungChoice::default()).on(&open());
     let lowered = lower(&setup.graph, &options).unwrap_or_else(|e| panic!("{e}"));
     let vars = Vars { n: options.batch, ..Vars::default() };
     let one = |c: &s3gpu::graph::Call| {
         let (family, _) = Family::of(c.kernel.name())?;
-        Some((format!("{family:?}:{}", c.label), family, bytemuck::pod_read_unaligned(&(c.params)(&vars))))
+        let p = bytemuck::pod_read_unaligned(&(c.params)(&vars));
+        Some((format!("{family:?}:{}", c.label), c.kernel.name(), family, p))
     };
     lowered.train.calls.iter().filter_map(one).collect()
+}
+
+fn open() -> gpu::Gpu {
+    gpu::open(None).expect("the tests need an adapter: run `make setup`")
+}
+
+/// Writes a file of choices that takes the naive rung for all of these.
+fn keep_naive(place: &Place, all: &[(String, &'static str, Family, ConvParams)]) {
+    let mut table = Table::new(&gpu::describe(&open().info));
+    for (_, _, family, p) in all {
+        let seconds: BTreeMap<_, _> = rungs(*family).iter().map(|r| (AnyKernel::name(*r).to_string(), 1e-3)).collect();
+        let choice = Choice { rung: format!("{}_naive", family.name()), seconds, ..Choice::default() };
+        table.choices.insert(family.key(p), choice);
+    }
+    table.save(&place.cache()).unwrap_or_else(|e| panic!("{e}"));
 }
 
 #[test]
@@ -67,7 +85,7 @@ fn tune_chooses_rungs_that_fit_and_a_resumed_run_keeps_its_own() {
     let (kept, rungs) = (choices(&place), recorded(&place, "a"));
     let all = convolutions(&place, "a");
     assert_eq!(all.len(), 20, "seven forward, seven weight gradients, six to the input");
-    for (name, family, p) in &all {
+    for (name, _, family, p) in &all {
         let (of, rung) = Family::of(&rungs[name]).expect("a rung");
         assert!(of == *family && rung.fits(p), "{name}: {}", rung.name());
         assert_eq!(kept[&family.key(p)], rungs[name], "{name}");
@@ -84,10 +102,13 @@ fn tune_chooses_rungs_that_fit_and_a_resumed_run_keeps_its_own() {
     assert_eq!(recorded(&place, "a"), rungs);
     place.run(&with(TRAIN, "--out b --steps 1")).ok();
     let fresh = recorded(&place, "b");
-    assert!(all.iter().all(|(name, family, _)| fresh[name] == format!("{}_naive", family.name())), "{fresh:?}");
+    assert!(all.iter().all(|(name, _, family, _)| fresh[name] == format!("{}_naive", family.name())), "{fresh:?}");
     place.run(&with(TRAIN, "--out c --steps 1 --rung conv_forward_direct")).ok();
     let forced = recorded(&place, "c");
-    assert!(all.iter().all(|(n, f, _)| (*f == Family::Forward) == (forced[n] == "conv_forward_direct")), "{forced:?}");
+    assert!(
+        all.iter().all(|(n, _, f, _)| (*f == Family::Forward) == (forced[n] == "conv_forward_direct")),
+        "{forced:?}"
+    );
 
     place.run("train --resume a --tune").fails(2, &["--tune", "--resume"]);
     place.run(&with(TRAIN, "--out d --tune --rung conv_forward_direct")).fails(2, &["--tune", "--rung"]);
@@ -96,14 +117,16 @@ fn tune_chooses_rungs_that_fit_and_a_resumed_run_keeps_its_own() {
 #[test]
 fn bad_cache_files_are_ignored_with_a_note() {
     let place = Place::new();
-    // Too short for any shape but the first ones: the others keep the built-in choice.
-    let said = place.run(&with(TRAIN, "--out a --steps 1 --tune --tune-seconds 1")).ok();
+    let said = place.run(&with(TRAIN, "--out a --steps 1")).ok();
     assert!(said.err.contains("start: ") && said.err.contains("first step"), "{}", said.err);
-    let clean = recorded(&place, "a");
+    let all = convolutions(&place, "a");
+    keep_naive(&place, &all);
+    place.run(&with(TRAIN, "--out b --steps 1")).ok();
+    let naive = recorded(&place, "b");
+    assert!(all.iter().all(|(name, builtin, ..)| naive[name].ends_with("_naive") && naive[name] != *builtin));
     // The driver's pipelines have a file only where it hands them out, but one that lies there is looked at everywhere.
     let choices = tuned(&place);
-    let gpu = gpu::open(None).expect("the tests need an adapter: run `make setup`");
-    let pipelines = gpu::DriverCache::file_name(&gpu.info).map(|name| choices.with_file_name(name));
+    let pipelines = gpu::DriverCache::file_name(&open().info).map(|name| choices.with_file_name(name));
     for file in [Some(choices), pipelines].into_iter().flatten() {
         let good = fs::read(&file).unwrap_or_else(|_| b"s3gpu pipelines 1\nanother adapter\n0 0\n".into());
         for bad in [&good[..good.len() / 2], b"\n", b"PK\x03\x04 something else\n"] {
@@ -111,9 +134,54 @@ fn bad_cache_files_are_ignored_with_a_note() {
             let said = place.run(&with(TRAIN, "--out b --steps 1 --force")).ok();
             let name = file.file_name().expect("a name").to_string_lossy().into_owned();
             assert!(said.err.contains("note: ") && said.err.contains(&name), "{}", said.err);
-            assert_eq!(recorded(&place, "b").len(), clean.len());
+            let taken = recorded(&place, "b");
+            assert!(all.iter().all(|(name, builtin, ..)| taken[name] == *builtin), "{taken:?}");
         }
     }
+}
+
+#[test]
+fn a_batch_too_large_is_refused_before_anything_is_measured() {
+    let place = Place::new();
+    let args = "train --dataset shapes --model resnet8 --width 64 --batch-size 2000 --out run --tune";
+    let started = std::time::Instant::now();
+    let said = place.run(args).fails(1, &["needs", "adapter's max"]);
+    assert!(!said.err.contains("tuning for"), "{}", said.err);
+    assert!(started.elapsed().as_secs() < 60, "the shapes are drawn in a second or two");
+}
+
+#[test]
+fn time_that_is_up_leaves_no_half_measured_choice() {
+    let place = Place::new();
+    let setup = Setup::new(Config { batch_size: 4, ..workload() }).unwrap_or_else(|e| panic!("{e}"));
+    let mut lines = Vec::new();
+    let choices = tune::measured(&setup, &open(), Duration::ZERO, &mut |l| lines.push(l.to_string()));
+    assert!(choices.unwrap_or_else(|e| panic!("{e}")).is_empty(), "{lines:?}");
+    assert!(lines.len() > 5 && lines[1..].iter().all(|l| l.ends_with("not measured, time is up")), "{lines:?}");
+    assert!(place.kept().is_empty());
+}
+
+fn workload() -> Config {
+    let manifest = Manifest::find("shapes").expect("built in");
+    let (mean, std) = (manifest.mean, manifest.std);
+    Config { dataset: "shapes".into(), model: "resnet8".into(), mean, std, ..Config::default() }
+}
+
+#[test]
+fn benches_neither_read_nor_write_the_choices() {
+    let place = Place::new();
+    let bench = |more: &str| place.run(&format!("bench step --model resnet8 --batch-size 4 --steps 1 {more}")).ok();
+    let said = bench("--tune 1");
+    assert!(said.out.contains("\nrungs: tuned in this run\n") && said.err.contains("tuning for"), "{}", said.out);
+    assert!(!place.kept().iter().any(|p| p.extension().is_some_and(|e| e == "json")), "{:?}", place.kept());
+
+    // The same shapes as a training run's, for which the naive rungs are kept.
+    place.run("train --dataset shapes --model resnet8 --batch-size 4 --out run --steps 1").ok();
+    keep_naive(&place, &convolutions(&place, "run"));
+    let said = place.run("train --dataset shapes --model resnet8 --batch-size 4 --dry-run").ok();
+    assert!(said.out.contains("conv_forward_naive"), "{}", said.out);
+    let said = bench("");
+    assert!(said.out.contains("\nrungs: built-in order\n") && !said.out.contains("_naive"), "{}", said.out);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use s3gpu::files::cache::CacheFolder;
 use tempfile::TempDir;
 
 /// Records in `data/`: 6 steps an epoch at a batch of 4, of which the last has 3 images.
@@ -90,6 +91,11 @@ impl Place {
         let mut files: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|f| f.path()).collect();
         files.sort();
         files
+    }
+
+    /// Its cache folder.
+    pub fn cache(&self) -> CacheFolder {
+        CacheFolder::below(self.1.path())
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
