@@ -51,9 +51,9 @@ fn convolutions(place: &Place, run: &str) -> Vec<(String, &'static str, Family, 
     let lowered = lower(&setup.graph, &options).unwrap_or_else(|e| panic!("{e}"));
     let vars = Vars { n: options.batch, ..Vars::default() };
     let one = |c: &s3gpu::graph::Call| {
-        let (family, _) = Family::of(c.kernel.name())?;
+        let (family, rung) = Family::of(c.kernel.name())?;
         let p = bytemuck::pod_read_unaligned(&(c.params)(&vars));
-        Some((format!("{family:?}:{}", c.label), c.kernel.name(), family, p))
+        Some((format!("{family:?}:{}", c.label), AnyKernel::name(rung), family, p))
     };
     lowered.train.calls.iter().filter_map(one).collect()
 }
