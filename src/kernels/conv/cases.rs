@@ -43,9 +43,15 @@ pub(super) fn all(family: Family, subgroup: u32) -> Vec<Case<ConvParams>> {
         if family != Family::BackwardInput {
             return vec![Case::new(name, p, fills)];
         }
-        fills.splice(2..2, [Fill::Normal(1.0), Fill::Normal(1.0)]);
+        fills.splice(2..2, [Fill::Normal(1.0), Fill::Rectified(1.0)]);
         let skips = [(0, ""), (1, ", skip"), (2, ", gated skip")];
-        skips.map(|(skip, what)| Case::new(format!("{name}{what}"), ConvParams { skip, ..p }, fills.clone())).to_vec()
+        let with = |(skip, what)| Case::new(format!("{name}{what}"), ConvParams { skip, ..p }, fills.clone());
+        let mut all = skips.map(with).to_vec();
+        if k == 1 {
+            fills[3] = Fill::Nans;
+            all.push(Case::new(format!("{name}, skip gated by NaN"), ConvParams { skip: 2, ..p }, fills));
+        }
+        all
     };
     SHAPES.iter().flat_map(case).collect()
 }
