@@ -8,6 +8,8 @@ DEMO_FLAGS := --dataset shapes --model resnet8 --method s3 --bits 3 --latent-lr 
 
 # Integration tests that use an adapter: they run once on the default one and once on SwiftShader.
 GPU_TESTS := kernels lockstep golden training tune
+# And these once more with lavapipe's subgroups twice as wide.
+WIDE_TESTS := kernels lockstep
 
 # Browser and second Vulkan driver of the tests; both are names that the environment can change.
 export CHROMIUM ?= /usr/bin/chromium
@@ -15,7 +17,7 @@ export SWIFTSHADER_ICD ?= /usr/lib/chromium/vk_swiftshader_icd.json
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-tests build demo test lint test-default test-swiftshader test-tint doc bench guard guard-record
+.PHONY: help setup setup-tests build demo test lint test-default test-swiftshader test-wide test-tint doc bench guard guard-record
 
 help:
 	@echo 'make demo   set up, build, train ResNet-8 with 3-bit shift weights on drawn shapes (minutes), evaluate'
@@ -26,7 +28,7 @@ help:
 	@echo 'make lint   rustfmt and clippy       make doc   the documentation, warnings as errors'
 	@echo 'make bench  time the kernels, a training step and the start'
 	@echo 'make guard  fail if a step is 20 % slower than recorded (make guard-record), or a default plan has a naive rung'
-	@echo 'make test-default | test-swiftshader | test-tint   the parts of make test'
+	@echo 'make test-default | test-swiftshader | test-wide | test-tint   the parts of make test'
 
 setup:
 	@scripts/setup.sh
@@ -48,7 +50,7 @@ demo: setup build
 	@echo '  $(S3GPU) doctor     every kernel against its twin on the CPU'
 	@echo '  $(S3GPU) --help     all commands; cargo install --path . puts s3gpu into your PATH'
 
-test: setup-tests lint test-default test-swiftshader test-tint doc
+test: setup-tests lint test-default test-swiftshader test-wide test-tint doc
 	@echo 'make test: done'
 
 lint:
@@ -67,6 +69,20 @@ test-swiftshader:
 	else \
 		echo 'SKIPPED: the GPU tests on SwiftShader, as $(SWIFTSHADER_ICD) is not there'; \
 	fi
+
+# lavapipe takes the width from the environment; compiled shaders do not say which they are for, hence a cache of their own. A CPU that
+# has no vectors of 512 bits may leave it at 8 lanes: the first lines say.
+test-wide:
+	@set -e; export LP_NATIVE_VECTOR_WIDTH=512 MESA_SHADER_CACHE_DIR="$(CURDIR)/target/mesa-512"; \
+	mkdir -p "$$MESA_SHADER_CACHE_DIR"; \
+	found=$$($(S3GPU) devices); \
+	case $$found in \
+	'0: llvmpipe'*) \
+		echo "The subgroup rungs once more, on wide lavapipe:"; \
+		printf '%s\n' "$$found" | sed -n '1p; /^1:/q; /subgroups/p'; \
+		cargo test --release $(WIDE_TESTS:%=--test %);; \
+	*) echo 'SKIPPED: the tests on wide lavapipe, as the default adapter is another';; \
+	esac
 
 # The dumped shaders stay in target/wgsl, so that the lines of a failure can be read.
 test-tint:

@@ -15,6 +15,7 @@ use s3gpu::kernels::AnyKernel;
 use s3gpu::kernels::check::UNTOUCHED;
 use s3gpu::kernels::compose::s3::{S3Backward, S3Compose, S3Params};
 use s3gpu::kernels::compose::{Segment, table};
+use s3gpu::kernels::conv::{Family, rungs};
 use s3gpu::model::{Shortcut, Values};
 use s3gpu::train::Config;
 use s3gpu::train::engine::Engine;
@@ -166,8 +167,8 @@ impl Case {
         tensors(&self.folder.join(name))
     }
 
-    /// Runs `s3gpu train` for some steps and hands over the run's folder.
-    fn train(&self, steps: usize) -> tempfile::TempDir {
+    /// Runs `s3gpu train` for some steps, these rungs first, and hands over the run's folder.
+    fn train(&self, steps: usize, rungs: &[&str]) -> tempfile::TempDir {
         let out = tempfile::tempdir().expect("a temporary folder");
         let t = &self.t;
         let mut command = Command::new(env!("CARGO_BIN_EXE_s3gpu"));
@@ -196,6 +197,7 @@ impl Case {
             ("--dense-reg", t.dense_reg.to_string()),
         ];
         command.args(settings.iter().flat_map(|(flag, value)| [*flag, value.as_str()]));
+        command.args(rungs.iter().flat_map(|r| ["--rung", r]));
         if t.bits != 0 {
             command.args(["--bits", &t.bits.to_string()]);
         }
@@ -205,13 +207,18 @@ impl Case {
     }
 }
 
+/// A run's records of its steps.
+fn train_records(out: &tempfile::TempDir) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(out.path().join("metrics.jsonl")).expect("metrics.jsonl");
+    let records = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).expect("a line of JSON"));
+    records.filter(|r| r["kind"] == "train").collect()
+}
+
 #[test]
 fn losses_agree_at_every_step() {
     for case in cases() {
-        let out = case.train(case.t.steps);
-        let text = std::fs::read_to_string(out.path().join("metrics.jsonl")).expect("metrics.jsonl");
-        let records = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).expect("a line of JSON"));
-        let steps: Vec<_> = records.filter(|r| r["kind"] == "train").collect();
+        let out = case.train(case.t.steps, &[]);
+        let steps = train_records(&out);
         assert_eq!((steps.len(), case.t.log.len()), (case.t.steps, case.t.steps), "{}: steps", case.name());
         for (i, (got, want)) in steps.iter().zip(&case.t.log).enumerate() {
             for (key, want, tolerance) in
@@ -270,13 +277,47 @@ fn hold(name: &str, want: &TensorFile, got: &Values, base: Option<&TensorFile>) 
 #[test]
 fn one_step_moves_every_tensor_as_it_should() {
     for case in cases() {
-        let out = case.train(1);
+        let out = case.train(1, &[]);
         let (init, want) = (case.tensors("init.safetensors"), case.tensors("after_step0.safetensors"));
         let running = want.tensors.keys().filter(|k| k.ends_with("running_var")).count();
         assert!(running > 0, "{}: the reference holds running statistics", case.name());
         let got = Values(tensors(&out.path().join("last.safetensors")).tensors);
         let [parameters, running] = hold(&case.name(), &want, &got, Some(&init));
         println!("{}: updates within {parameters:.1e}, running statistics within {running:.1e}", case.name());
+    }
+}
+
+/// The i-th rung of each family at once, so that every rung has computed the numbers of an independent program.
+#[test]
+fn every_rung_takes_the_same_steps() {
+    let cases = cases();
+    let case = cases.iter().find(|c| c.t.method == "fp32").expect("an fp32 case");
+    let [init, want] = ["init.safetensors", "after_step0.safetensors"].map(|name| case.tensors(name));
+    let subgroups = open().subgroup.is_some();
+    let families = Family::ALL.map(|f| rungs(f).iter().filter(|r| subgroups || !r.subgroups).collect::<Vec<_>>());
+    for i in 0..families.iter().map(Vec::len).max().unwrap_or(0) {
+        let forced: Vec<_> = families.iter().filter_map(|f| f.get(i)).map(|r| AnyKernel::name(**r)).collect();
+        let name = forced.join(", ");
+        let losses = |out: &tempfile::TempDir| {
+            let steps = train_records(out);
+            steps.iter().map(|r| r["loss"].as_f64().expect("a number")).collect::<Vec<_>>()
+        };
+        let out = case.train(1, &forced);
+        let last = tensors(&out.path().join("last.safetensors"));
+        for rung in &forced {
+            assert!(last.meta["progress"].contains(rung), "{rung}: no layer took it: {}", last.meta["progress"]);
+        }
+        let mut got = losses(&out);
+        hold(&name, &want, &Values(last.tensors), Some(&init));
+        // One step of the naive ones takes as long as all of the others'.
+        if !forced.iter().any(|r| r.ends_with("_naive")) {
+            got = losses(&case.train(3, &forced));
+        }
+        assert!(!got.is_empty(), "{name}: no step");
+        for (step, (got, want)) in got.iter().zip(&case.t.log).enumerate() {
+            let off = (got - want.loss).abs();
+            assert!(off <= want.tolerance * want.loss, "{name}, step {step}: {got}, not {}, off by {off:e}", want.loss);
+        }
     }
 }
 

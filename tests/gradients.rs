@@ -150,6 +150,66 @@ fn sums_and_shared_inputs_differentiate() {
     finite_differences("three paths with strides", &block, 0.0);
 }
 
+/// relu(bn(conv(relu(bn(conv(x))))) + shortcut), which lowering fuses into few dispatches; a shortcut of as many channels is `x` itself.
+fn block(
+    g: &mut Graph,
+    name: &str,
+    x: NodeId,
+    [cout, stride]: [u32; 2],
+    short: impl FnOnce(&mut Graph) -> s3gpu::Result<NodeId>,
+) -> s3gpu::Result<NodeId> {
+    let y = g.conv(&format!("{name}.conv0"), x, cout, [3, stride, 1], FP32)?;
+    let y = g.batch_norm(&format!("{name}.bn0"), y)?;
+    let y = g.relu(&format!("{name}.relu0"), y);
+    let y = g.conv(&format!("{name}.conv1"), y, cout, [3, 1, 1], FP32)?;
+    let y = g.batch_norm(&format!("{name}.bn1"), y)?;
+    let short = short(g)?;
+    let sum = g.add(&format!("{name}.add"), y, short)?;
+    Ok(g.relu(&format!("{name}.relu"), sum))
+}
+
+#[test]
+fn chained_blocks_differentiate() {
+    let conv = around(|g, x| {
+        let x = g.relu("relu", x);
+        let x = block(g, "same", x, [5, 1], |_| Ok(x))?;
+        block(g, "conv", x, [9, 2], |g| {
+            let y = g.conv("short", x, 9, [1, 2, 0], FP32)?;
+            g.batch_norm("short.bn", y)
+        })
+    });
+    finite_differences("an identity block, then one with a convolution as its shortcut", &conv, 0.0);
+    let pad = around(|g, x| {
+        let x = block(g, "same", x, [5, 1], |_| Ok(x))?;
+        let x = block(g, "pad", x, [9, 2], |g| g.pad_shortcut("short", x, 9, 2))?;
+        block(g, "again", x, [9, 1], |_| Ok(x))
+    });
+    finite_differences("a padding shortcut between identity blocks", &pad, 0.0);
+}
+
+#[test]
+fn a_node_with_two_gated_readers_differentiates() {
+    // x waits for a gradient with the gate of `one` when that with the gate of `two` arrives, and the other way round.
+    let sums = around(|g, x| {
+        let [a, b] = [("a", 3), ("b", 1)].map(|(name, k)| g.conv(name, x, 5, [k, 1, k / 2], FP32));
+        let [a, b] = [g.batch_norm("bn_a", a?)?, g.batch_norm("bn_b", b?)?];
+        let one = g.add("one.add", a, x)?;
+        let one = g.relu("one", one);
+        let two = g.add("two.add", b, x)?;
+        let two = g.relu("two", two);
+        g.add("op", one, two)
+    });
+    finite_differences("two residual sums", &sums, 0.0);
+    let bare = around(|g, x| {
+        let one = g.relu("one", x);
+        let bent = g.batch_norm("bn", x)?;
+        let sum = g.add("two.add", bent, x)?;
+        let two = g.relu("two", sum);
+        g.add("op", one, two)
+    });
+    finite_differences("a ReLU and a residual sum", &bare, 0.0);
+}
+
 /// W(σ, ρ, h_1 … h_T) = σ · ρ · 2^{s_T}, s_t = h_t · (s_{t−1} + 1), for real σ, ρ and h.
 fn relaxed(v: &[f64]) -> f64 {
     let s = v[2..].iter().fold(0.0, |s, h| h * (s + 1.0));

@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::{Cpu, FP32, TRAIN, lively, options, records};
 use s3gpu::gpu;
-use s3gpu::graph::{Graph, Options, RungChoice, Shape, lower};
+use s3gpu::graph::{Graph, Options, RungChoice, Shape, Vars, lower};
 use s3gpu::kernels::AnyKernel;
 use s3gpu::kernels::conv::{Family, rungs};
 use s3gpu::methods::MethodSpec;
@@ -101,7 +103,8 @@ fn every_dispatch_of_a_training_step_agrees_with_its_twin() {
     }
 }
 
-/// A stem of 3 channels, an odd channel count, strides with 3x3 and 1x1 kernels, and widths that each size of tile is made for.
+/// A stem of 3 channels, an odd channel count, strides with 3x3 and 1x1 kernels, widths that each size of tile is made for, and two
+/// residual blocks: behind an identity and behind a padding shortcut.
 fn every_width() -> s3gpu::Result<Graph> {
     let mut g = Graph::new(Shape { h: 9, w: 11, c: 3 });
     let mut x = g.conv("stem", 0, 18, [3, 1, 1], FP32)?;
@@ -111,6 +114,16 @@ fn every_width() -> s3gpu::Result<Graph> {
         x = g.conv(&format!("conv{i}"), x, channels, conv, FP32)?;
         x = g.batch_norm(&format!("bn{i}"), x)?;
         x = g.relu(&format!("relu{i}"), x);
+    }
+    for (name, channels, stride) in [("same", 20, 1), ("pad", 30, 2)] {
+        let y = g.conv(&format!("{name}.conv0"), x, channels, [3, stride, 1], FP32)?;
+        let y = g.batch_norm(&format!("{name}.bn0"), y)?;
+        let y = g.relu(&format!("{name}.relu0"), y);
+        let y = g.conv(&format!("{name}.conv1"), y, channels, [3, 1, 1], FP32)?;
+        let y = g.batch_norm(&format!("{name}.bn1"), y)?;
+        let short = if stride == 1 { x } else { g.pad_shortcut(&format!("{name}.short"), x, channels, stride)? };
+        let sum = g.add(&format!("{name}.add"), y, short)?;
+        x = g.relu(&format!("{name}.relu"), sum);
     }
     x = g.conv("last", x, 12, [1, 2, 0], FP32)?;
     let pooled = g.global_avg_pool("pool", x);
@@ -131,6 +144,12 @@ fn every_dispatch_agrees_with_its_twin_whichever_rung_is_forced() {
             let mut engine = engine(&graph, &options);
             assert!(engine.rungs.values().any(|taken| taken == name), "{name}: no layer took it: {:?}", engine.rungs);
             let fresh = lower(&graph, &options).unwrap_or_else(|e| panic!("{e}"));
+            if family == Family::BackwardInput {
+                let calls = fresh.train.calls.iter().filter(|c| c.kernel.name() == name);
+                let skips = calls.flat_map(|c| c.kernel.consts(&(c.params)(&Vars { n: 4, ..Vars::default() })));
+                let skips: BTreeSet<_> = skips.filter(|c| c.0 == "SKIP").map(|c| c.1).collect();
+                assert_eq!(skips, BTreeSet::from([0, 1, 2]), "{name}: what it adds along the shortcuts");
+            }
             engine.load(&lively(&graph, &fresh, 21));
             // The second batch is a partial one.
             for indices in [&[0, 1, 2, 3][..], &[1, 2, 3]] {

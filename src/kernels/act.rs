@@ -16,7 +16,7 @@ fn cases(fills: &[Fill]) -> Vec<Case<ElementwiseParams>> {
 }
 
 crate::kernel! {
-    /// y = max(x, 0).
+    /// y = max(x, 0), and NaN where x is.
     pub Relu(p: ElementwiseParams) {
         source: crate::wgsl!("act/relu"; "grid"),
         bindings: [read("x"), write("y")],
@@ -30,11 +30,12 @@ crate::kernel! {
             "beyond 65,535 workgroups",
             ElementwiseParams { len4: 65_536 * 64 + 1 },
             vec![Fill::Uniform(-1.0, 1.0), Fill::Out],
-        )]).collect(),
+        ), Case::new("NaN", ElementwiseParams { len4: 65 }, vec![Fill::Nans, Fill::Out])]).collect(),
         twin(a): {
             let (x, mut y) = (a.f(0), a.out(1));
             for i in 0..4 * p.len4 as usize {
-                y.exact(i, x[i].max(0.0));
+                // As the shader does, and unlike f64::max, lets NaN through.
+                y.exact(i, if x[i] <= 0.0 { 0.0 } else { x[i] });
             }
         }
     }
@@ -53,8 +54,10 @@ crate::kernel! {
         cases: {
             let zeros = ElementwiseParams { len4: 2 };
             let y = vec![0.0, -0.0, 1.0, f32::MIN_POSITIVE, 0.0, 2.0, 0.0, 3.0];
-            let mut all = cases(&[Fill::Normal(1.0), Fill::Normal(1.0), Fill::Out]);
+            let mut all = cases(&[Fill::Rectified(1.0), Fill::Normal(1.0), Fill::Out]);
             all.push(Case::new("zeros of both signs", zeros, vec![Fill::Floats(y), Fill::Normal(1.0), Fill::Out]));
+            let nan = vec![Fill::Nans, Fill::Normal(1.0), Fill::Out];
+            all.push(Case::new("NaN", ElementwiseParams { len4: 65 }, nan));
             all
         },
         twin(a): {

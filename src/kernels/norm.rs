@@ -85,6 +85,7 @@ fn cases(fills: &[Fill]) -> Vec<Case<BatchNormParams>> {
 const OFFSET: Fill = Fill::Uniform(90.0, 100.0);
 const NORMAL: Fill = Fill::Normal(1.0);
 const POSITIVE: Fill = Fill::Uniform(0.5, 2.0);
+const GATE: Fill = Fill::Rectified(1.0);
 
 crate::kernel! {
     /// Mean and squared deviations of each tile.
@@ -179,6 +180,12 @@ fn fused(flags: &[(u32, u32)], fills: &[Fill]) -> Vec<Case<BatchNormParams>> {
     flags.iter().flat_map(with).collect()
 }
 
+/// The cases with NaN behind a ReLU: it must reach the loss, which stops the run, and as a gate it is a closed one.
+fn nan(fills: &[Fill]) -> impl Iterator<Item = Case<BatchNormParams>> {
+    let all = fused(&[(0, 1)], fills).into_iter().filter(|c| c.params.pixels < 200);
+    all.map(|c| Case { name: format!("{}, NaN", c.name), ..c })
+}
+
 /// Normalizes with per-channel (mean, 1/√(var + eps)) pairs, adds the residual and rectifies; shared by both forward twins, which are
 /// the composition of the parts' twins.
 fn normalize(
@@ -196,7 +203,8 @@ fn normalize(
         if p.residual == 1 {
             (v, mag) = (v + residual[i], mag + residual[i].abs());
         }
-        y.set(i, if p.relu == 1 { v.max(0.0) } else { v }, mag);
+        // As the shader does, and unlike f64::max, lets NaN through.
+        y.set(i, if p.relu == 1 && v <= 0.0 { 0.0 } else { v }, mag);
     }
 }
 
@@ -210,7 +218,11 @@ crate::kernel! {
         lens: [p.words(), 8 * p.c4, p.slab(), p.words(), p.words()],
         tolerance: Tolerance::Budget { c: 4.0, terms: 0 },
         cost: ((4 + p.residual + p.relu) * p.words(), (2 + p.residual) * p.words()),
-        cases: fused(&[(0, 0), (0, 1), (1, 0), (1, 1)], &[OFFSET, POSITIVE, NORMAL, NORMAL, Fill::Out]),
+        cases: {
+            let mut all = fused(&[(0, 0), (0, 1), (1, 0), (1, 1)], &[OFFSET, POSITIVE, NORMAL, NORMAL, Fill::Out]);
+            all.extend(nan(&[Fill::Nans, POSITIVE, NORMAL, NORMAL, Fill::Out]));
+            all
+        },
         twin(a): {
             let (x, stats, params, mut y) = (a.f(0), a.f(1), a.f(2), a.out(4));
             normalize(p, [x, params, a.f(3)], &mut y, |k| (stats[k], stats[4 * p.c4 as usize + k]));
@@ -228,7 +240,11 @@ crate::kernel! {
         lens: [p.words(), p.state(), p.slab(), p.words(), p.words()],
         tolerance: Tolerance::Budget { c: 6.0, terms: 0 }, // 2 ulps of rsqrt, one each for difference, product and sum
         cost: ((8 + p.residual + p.relu) * p.words(), (2 + p.residual) * p.words()),
-        cases: fused(&[(0, 0), (0, 1), (1, 0), (1, 1)], &[OFFSET, POSITIVE, NORMAL, NORMAL, Fill::Out]),
+        cases: {
+            let mut all = fused(&[(0, 0), (0, 1), (1, 0), (1, 1)], &[OFFSET, POSITIVE, NORMAL, NORMAL, Fill::Out]);
+            all.extend(nan(&[Fill::Nans, POSITIVE, NORMAL, NORMAL, Fill::Out]));
+            all
+        },
         twin(a): {
             let (x, state, params, mut y) = (a.f(0), a.f(1), a.f(2), a.out(4));
             let running = |at: u32, k: usize| state[4 * at as usize + k];
@@ -240,7 +256,7 @@ crate::kernel! {
 
 /// dy, or dy where the gate is open.
 fn gated(p: &BatchNormParams, dy: &[f64], gate: &[f64], i: usize) -> f64 {
-    if p.relu == 1 && gate[i] <= 0.0 { 0.0 } else { dy[i] }
+    if p.relu == 0 || gate[i] > 0.0 { dy[i] } else { 0.0 }
 }
 
 crate::kernel! {
@@ -254,9 +270,12 @@ crate::kernel! {
         // Behind a global average pool an image's gradients are all the same, and so is each addition's rounding: up to tile/2 · ε.
         tolerance: Tolerance::Budget { c: 10.0, terms: p.tile.into() },
         cost: ((4 + p.relu) * p.words(), (2 + p.relu) * p.words() + p.partials()),
-        cases: [NORMAL, Fill::Uniform(0.1, 0.1)].into_iter().flat_map(|dy| {
-            fused(&[(0, 0), (0, 1)], &[OFFSET, dy, NORMAL, POSITIVE, Fill::Out])
-        }).collect(),
+        cases: {
+            let with = |dy| fused(&[(0, 0), (0, 1)], &[OFFSET, dy, GATE, POSITIVE, Fill::Out]);
+            let mut all: Vec<_> = [NORMAL, Fill::Uniform(0.1, 0.1)].into_iter().flat_map(with).collect();
+            all.extend(nan(&[OFFSET, NORMAL, Fill::Nans, POSITIVE, Fill::Out]));
+            all
+        },
         twin(a): {
             let (x, dy, gate, stats, mut part) = (a.f(0), a.f(1), a.f(2), a.f(3), a.out(4));
             let c = 4 * p.c4 as usize;
@@ -319,7 +338,11 @@ crate::kernel! {
         lens: [p.words(), p.words(), p.words(), 16 * p.c4, p.words()],
         tolerance: Tolerance::Budget { c: 6.0, terms: 0 }, // six roundings on the longest path
         cost: ((6 + p.relu) * p.words(), (3 + p.relu) * p.words()),
-        cases: fused(&[(0, 0), (0, 1)], &[OFFSET, NORMAL, NORMAL, NORMAL, Fill::Out]),
+        cases: {
+            let mut all = fused(&[(0, 0), (0, 1)], &[OFFSET, NORMAL, GATE, NORMAL, Fill::Out]);
+            all.extend(nan(&[OFFSET, NORMAL, Fill::Nans, NORMAL, Fill::Out]));
+            all
+        },
         twin(a): {
             let (x, dy, gate, coef, mut dx) = (a.f(0), a.f(1), a.f(2), a.f(3), a.out(4));
             let c = 4 * p.c4 as usize;

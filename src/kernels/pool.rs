@@ -107,11 +107,17 @@ crate::kernel! {
         lens: [p.output(), p.output(), p.input()],
         tolerance: Tolerance::Exact,
         cost: (0, (1 + p.relu) * p.n * p.oh * p.ow * p.channels + p.input()),
-        cases: [0, 1].into_iter().flat_map(|relu| pad_cases(relu, &[Fill::Normal(1.0), Fill::Normal(1.0), Fill::Out])).collect(),
+        cases: {
+            let with = |relu, gate| pad_cases(relu, &[Fill::Normal(1.0), gate, Fill::Out]);
+            let mut all = with(0, Fill::Normal(1.0));
+            all.extend(with(1, Fill::Rectified(1.0)));
+            all.extend(with(1, Fill::Nans).into_iter().map(|c| Case { name: format!("{}, NaN", c.name), ..c }));
+            all
+        },
         twin(a): {
             let (dy, gate, mut dx) = (a.f(0), a.f(1), a.out(2));
             (0..p.input() as usize).for_each(|i| dx.exact(i, 0.0));
-            p.kept(|i, o| dx.exact(i, if p.relu == 1 && gate[o] <= 0.0 { 0.0 } else { dy[o] }));
+            p.kept(|i, o| dx.exact(i, if p.relu == 0 || gate[o] > 0.0 { dy[o] } else { 0.0 }));
         }
     }
 }

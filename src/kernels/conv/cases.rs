@@ -32,6 +32,20 @@ const SHAPES: &[(u32, [u32; 3], u32, [u32; 3])] = &[
     (1, [9, 4, 130], 130, [2, 2, 0]),
 ];
 
+/// More for the subgroup rungs, which need more channels than many of the above have: each stride and kernel size that they unroll
+/// differently, rows of one and of many tiles, and as many output channels as fill subgroups of 32 and 64 lanes.
+const SUBGROUP_SHAPES: &[(u32, [u32; 3], u32, [u32; 3])] = &[
+    (1, [9, 8, 12], 12, [7, 2, 3]),
+    (1, [6, 7, 20], 20, [5, 1, 2]),
+    (1, [11, 10, 12], 16, [3, 3, 1]),
+    (1, [6, 6, 12], 12, [3, 1, 2]),
+    (1, [5, 5, 12], 12, [2, 1, 0]),
+    (1, [5, 1, 12], 16, [3, 1, 1]),
+    (1, [2, 130, 12], 12, [3, 1, 1]),
+    (1, [4, 5, 8], 128, [3, 2, 1]),
+    (1, [3, 3, 8], 256, [1, 1, 0]),
+];
+
 /// The shapes for subgroups of this size.
 pub(super) fn all(family: Family, subgroup: u32) -> Vec<Case<ConvParams>> {
     let case = |&(n, input, cout, conv): &(u32, [u32; 3], u32, [u32; 3])| {
@@ -43,9 +57,16 @@ pub(super) fn all(family: Family, subgroup: u32) -> Vec<Case<ConvParams>> {
         if family != Family::BackwardInput {
             return vec![Case::new(name, p, fills)];
         }
-        fills.splice(2..2, [Fill::Normal(1.0), Fill::Normal(1.0)]);
+        fills.splice(2..2, [Fill::Normal(1.0), Fill::Rectified(1.0)]);
         let skips = [(0, ""), (1, ", skip"), (2, ", gated skip")];
-        skips.map(|(skip, what)| Case::new(format!("{name}{what}"), ConvParams { skip, ..p }, fills.clone())).to_vec()
+        let with = |(skip, what)| Case::new(format!("{name}{what}"), ConvParams { skip, ..p }, fills.clone());
+        let mut all = skips.map(with).to_vec();
+        if k == 1 {
+            fills[3] = Fill::Nans;
+            all.push(Case::new(format!("{name}, skip gated by NaN"), ConvParams { skip: 2, ..p }, fills));
+        }
+        all
     };
-    SHAPES.iter().flat_map(case).collect()
+    let more: &[_] = if subgroup > 0 { SUBGROUP_SHAPES } else { &[] };
+    SHAPES.iter().chain(more).flat_map(case).collect()
 }

@@ -51,9 +51,9 @@ pub(super) fn backward_input(p: &ConvParams, a: &mut Args) {
     let (skip, gate, mut out) = (a.f(2), a.f(3), a.out(4));
     for (i, (s, m)) in sum.into_iter().zip(mag).enumerate() {
         let skip = match p.skip {
-            0 => 0.0,
-            2 if gate[i] <= 0.0 => 0.0,
-            _ => skip[i],
+            1 => skip[i],
+            2 if gate[i] > 0.0 => skip[i],
+            _ => 0.0,
         };
         out.set(i, s + skip, m + skip.abs());
     }
