@@ -58,6 +58,10 @@ impl BatchNormParams {
     fn words(&self) -> u32 {
         4 * self.pixels * self.c4
     }
+    /// As many elements, for costs: sums of several tensors may pass 32 bits.
+    fn elements(&self) -> f64 {
+        self.words().into()
+    }
     /// Words of the partial results.
     pub fn partials(&self) -> u32 {
         8 * self.tiles * self.c4
@@ -97,7 +101,7 @@ crate::kernel! {
         lens: [p.words(), p.partials()],
         // Where most of a tile is one value (a black border), all roundings of Σd² and of Σd agree: up to tile/2 · ε from each.
         tolerance: Tolerance::Budget { c: 20.0, terms: p.tile.into() },
-        cost: (4 * p.words(), p.words() + p.partials()),
+        cost: (4.0 * p.elements(), p.elements() + f64::from(p.partials())),
         cases: {
             let mut all = cases(&[OFFSET, Fill::Out]);
             let p = BatchNormParams::new(300, 4);
@@ -217,7 +221,7 @@ crate::kernel! {
         groups: groups_for(u64::from(p.pixels.div_ceil(8) * p.c4)),
         lens: [p.words(), 8 * p.c4, p.slab(), p.words(), p.words()],
         tolerance: Tolerance::Budget { c: 4.0, terms: 0 },
-        cost: ((4 + p.residual + p.relu) * p.words(), (2 + p.residual) * p.words()),
+        cost: (f64::from(4 + p.residual + p.relu) * p.elements(), f64::from(2 + p.residual) * p.elements()),
         cases: {
             let mut all = fused(&[(0, 0), (0, 1), (1, 0), (1, 1)], &[OFFSET, POSITIVE, NORMAL, NORMAL, Fill::Out]);
             all.extend(nan(&[Fill::Nans, POSITIVE, NORMAL, NORMAL, Fill::Out]));
@@ -239,7 +243,7 @@ crate::kernel! {
         groups: groups_for(u64::from(p.pixels.div_ceil(8) * p.c4)),
         lens: [p.words(), p.state(), p.slab(), p.words(), p.words()],
         tolerance: Tolerance::Budget { c: 6.0, terms: 0 }, // 2 ulps of rsqrt, one each for difference, product and sum
-        cost: ((8 + p.residual + p.relu) * p.words(), (2 + p.residual) * p.words()),
+        cost: (f64::from(8 + p.residual + p.relu) * p.elements(), f64::from(2 + p.residual) * p.elements()),
         cases: {
             let mut all = fused(&[(0, 0), (0, 1), (1, 0), (1, 1)], &[OFFSET, POSITIVE, NORMAL, NORMAL, Fill::Out]);
             all.extend(nan(&[Fill::Nans, POSITIVE, NORMAL, NORMAL, Fill::Out]));
@@ -269,7 +273,7 @@ crate::kernel! {
         lens: [p.words(), p.words(), p.words(), 8 * p.c4, p.partials()],
         // Behind a global average pool an image's gradients are all the same, and so is each addition's rounding: up to tile/2 · ε.
         tolerance: Tolerance::Budget { c: 10.0, terms: p.tile.into() },
-        cost: ((4 + p.relu) * p.words(), (2 + p.relu) * p.words() + p.partials()),
+        cost: (f64::from(4 + p.relu) * p.elements(), f64::from(2 + p.relu) * p.elements() + f64::from(p.partials())),
         cases: {
             let with = |dy| fused(&[(0, 0), (0, 1)], &[OFFSET, dy, GATE, POSITIVE, Fill::Out]);
             let mut all: Vec<_> = [NORMAL, Fill::Uniform(0.1, 0.1)].into_iter().flat_map(with).collect();
@@ -337,7 +341,7 @@ crate::kernel! {
         groups: groups_for(u64::from(p.pixels.div_ceil(8) * p.c4)),
         lens: [p.words(), p.words(), p.words(), 16 * p.c4, p.words()],
         tolerance: Tolerance::Budget { c: 6.0, terms: 0 }, // six roundings on the longest path
-        cost: ((6 + p.relu) * p.words(), (3 + p.relu) * p.words()),
+        cost: (f64::from(6 + p.relu) * p.elements(), f64::from(3 + p.relu) * p.elements()),
         cases: {
             let mut all = fused(&[(0, 0), (0, 1)], &[OFFSET, NORMAL, GATE, NORMAL, Fill::Out]);
             all.extend(nan(&[OFFSET, NORMAL, Fill::Nans, NORMAL, Fill::Out]));

@@ -268,10 +268,13 @@ impl Tuner<'_> {
         let (gpu, params) = (self.gpu, bytemuck::bytes_of(p));
         let order = choice::order(family, p, gpu.is_software());
         let fitting: Vec<_> = order.into_iter().filter(|r| r.fits(p) && gpu.can_run(*r, params)).collect();
-        let buffers = fitting.first().and_then(|r| data(gpu, *r, params)).ok_or(Stop::Refused)?;
+        // Each as the plan would run it; the buffers suit the one with the most partial sums.
+        let own = |rung: &Rung| ConvParams { chunk: choice::images_per_sum(rung, p), ..*p };
+        let largest = fitting.iter().map(|r| own(r)).min_by_key(|p| p.chunk).ok_or(Stop::Refused)?;
+        let buffers = data(gpu, fitting[0], bytemuck::bytes_of(&largest)).ok_or(Stop::Refused)?;
         let (mut candidates, mut refused) = (Vec::new(), BTreeSet::new());
         for rung in fitting {
-            match self.candidate(rung, params, &buffers) {
+            match self.candidate(rung, bytemuck::bytes_of(&own(rung)), &buffers) {
                 Ok(candidate) => candidates.push(candidate),
                 Err(Stop::Refused) => drop(refused.insert(AnyKernel::name(rung).to_string())),
                 Err(stop) => return Err(stop),
