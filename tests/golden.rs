@@ -293,7 +293,8 @@ fn every_rung_takes_the_same_steps() {
     let cases = cases();
     let case = cases.iter().find(|c| c.t.method == "fp32").expect("an fp32 case");
     let [init, want] = ["init.safetensors", "after_step0.safetensors"].map(|name| case.tensors(name));
-    let subgroups = open().subgroup.is_some();
+    let gpu = open();
+    let (subgroups, fast) = (gpu.subgroup.is_some(), !gpu.info.name.contains("SwiftShader"));
     let families = Family::ALL.map(|f| rungs(f).iter().filter(|r| subgroups || !r.subgroups).collect::<Vec<_>>());
     for i in 0..families.iter().map(Vec::len).max().unwrap_or(0) {
         let forced: Vec<_> = families.iter().filter_map(|f| f.get(i)).map(|r| AnyKernel::name(**r)).collect();
@@ -309,8 +310,8 @@ fn every_rung_takes_the_same_steps() {
         }
         let mut got = losses(&out);
         hold(&name, &want, &Values(last.tensors), Some(&init));
-        // One step of the naive ones takes as long as all of the others'.
-        if !forced.iter().any(|r| r.ends_with("_naive")) {
+        // One step of the naive ones takes as long as all of the others', and one on SwiftShader as several on lavapipe.
+        if fast && !forced.iter().any(|r| r.ends_with("_naive")) {
             got = losses(&case.train(3, &forced));
         }
         assert!(!got.is_empty(), "{name}: no step");
