@@ -2,7 +2,7 @@
 
 S3GPU := cargo run --release --quiet --
 
-# Two to four minutes on two CPU cores, as busy as they are. S3 needs a large learning rate for its latent weights in so short a run.
+# One to four minutes on two CPU cores, as busy as they are. S3 needs a large learning rate for its latent weights in so short a run.
 DEMO_FLAGS := --dataset shapes --model resnet8 --method s3 --bits 3 --latent-lr 30 \
 	--epochs 3 --batch-size 128 --lr 0.1 --seed 1 --log-every 10
 

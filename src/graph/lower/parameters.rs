@@ -1,0 +1,129 @@
+//! Parameters: their buffers, the dispatches that compose weights from latents, and the optimizer's.
+
+use super::super::builder::LayerKind;
+use super::super::plan::BufferSpec;
+use super::super::program::{Call, Program, Ref, Vars};
+use super::{GroupBuffers, Lowering, RING_SLOTS};
+use crate::kernels::Elem;
+use crate::kernels::augment::AugmentParams;
+use crate::kernels::compose::{Segment, table};
+use crate::kernels::loss::RING_WORDS;
+use crate::kernels::optim::{Sgd, SgdParams};
+use crate::methods::{Bound, MethodSpec};
+
+impl Lowering<'_> {
+    fn buffer(&mut self, name: impl Into<String>, words: u64, elem: Elem) -> usize {
+        self.buffers.push(BufferSpec { name: name.into(), words, elem, contents: None });
+        self.buffers.len() - 1
+    }
+
+    /// The persistent buffers: slabs, state, batch, ring, and a segment table for each method and group.
+    pub(super) fn allocate(&mut self) {
+        for (i, g) in self.layout.groups.clone().into_iter().enumerate() {
+            let places = self.graph.layers.iter().zip(&self.layout.places);
+            let first = places.into_iter().find(|(_, p)| p.group == i).map_or(String::new(), |(l, _)| l.name.clone());
+            let mut f32_buffer =
+                |name: &str, words: u32| self.buffer(format!("{name} from {first} on"), words.into(), Elem::F32);
+            let group = GroupBuffers {
+                params: f32_buffer("parameters", g.params),
+                grads: f32_buffer("gradients", g.params),
+                momenta: f32_buffer("momenta", g.params),
+                weight: f32_buffer("weights", g.weights),
+                weight_t: f32_buffer("weights transposed", g.weights),
+                dweight: f32_buffer("weight gradients", g.weights),
+            };
+            self.groups.push(group);
+        }
+        let input = self.graph.nodes[0].shape;
+        self.state = self.buffer("running statistics", self.layout.state.into(), Elem::F32);
+        self.batch = self.buffer("batch", AugmentParams::batch_words(self.o.batch, input.hwc()).into(), Elem::U32);
+        self.ring = self.buffer("metrics ring", u64::from(RING_SLOTS) * RING_WORDS as u64, Elem::F32);
+        self.bind_methods();
+        self.regularizer = self.buffer("regularizer", self.regularizer_parts.into(), Elem::F32);
+        let at = Ref::Buffer(self.regularizer);
+        self.bound.iter_mut().for_each(|(_, b)| b.regularizer = at);
+    }
+
+    fn bind_methods(&mut self) {
+        let mut tables: Vec<(MethodSpec, usize, Vec<Segment>)> = Vec::new();
+        for (layer, place) in self.graph.layers.iter().zip(&self.layout.places) {
+            let LayerKind::Conv { shape, method } = layer.kind else { continue };
+            let segment = Segment {
+                base: place.params,
+                stride: place.stride,
+                cin: shape.cin,
+                cout: shape.cout,
+                taps: shape.k * shape.k,
+                w: place.weight,
+            };
+            match tables.iter_mut().find(|(m, g, _)| *m == method && *g == place.group) {
+                Some((_, _, segments)) => segments.push(segment),
+                None => tables.push((method, place.group, vec![segment])),
+            }
+        }
+        for (method, group, segments) in tables {
+            let (words, groups) = table(&segments);
+            let at = self.buffer(format!("{} segments {group}", method.title()), words.len() as u64, Elem::U32);
+            self.buffers[at].contents = Some(words);
+            let b = self.groups[group];
+            let mut bound = Bound {
+                group,
+                groups,
+                table: Ref::Buffer(at),
+                params: Ref::Buffer(b.params),
+                weight: Ref::Buffer(b.weight),
+                weight_t: Ref::Buffer(b.weight_t),
+                dweight: Ref::Buffer(b.dweight),
+                grads: Ref::Buffer(b.grads),
+                momenta: Ref::Buffer(b.momenta),
+                regularizer: Ref::Buffer(0),
+                regularizer_at: self.regularizer_parts,
+            };
+            bound.regularizer = bound.params;
+            if method.method.regularizer(&bound).is_some() {
+                self.regularizer_parts += groups;
+            }
+            self.bound.push((method, bound));
+        }
+    }
+
+    /// All layers' weights from their latents, one dispatch a method.
+    pub(super) fn compose(&self, p: &mut Program) {
+        for (m, b) in &self.bound {
+            p.call(m.method.compose(m.bits, b).label("compose"));
+        }
+    }
+
+    /// From dL/dW and the gradients of the plain parameters to the next step's parameters. A method's fused update leaves no latent
+    /// gradients in memory; `keep_gradients` takes the separate kernels, which do.
+    pub(super) fn update(&self, p: &mut Program) {
+        for (i, (size, b)) in self.layout.groups.iter().zip(&self.groups).enumerate() {
+            let base = SgdParams {
+                len4: size.params / 4,
+                latents: size.latents / 4,
+                nesterov: self.o.nesterov.into(),
+                rate: 0.0,
+                latent_rate: self.o.latent_rate,
+                momentum: self.o.momentum,
+                decay: self.o.decay,
+            };
+            let methods = || self.bound.iter().filter(|(_, b)| b.group == i);
+            let update = |m: &MethodSpec, b: &Bound| m.method.update(m.bits, b, self.o.alpha, base);
+            let latents = methods().filter(|(m, _)| m.method.scales_latent_rate());
+            // The slab's latents are its end: the optimizer's own pass stops before them only if all of them are taken care of.
+            let fused = !self.o.keep_gradients && latents.into_iter().all(|(m, b)| update(m, b).is_some());
+            for (m, b) in methods() {
+                match update(m, b).filter(|_| fused) {
+                    Some(call) => p.call(call.label("latents")),
+                    None => {
+                        m.method.regularizer(b).into_iter().for_each(|c| p.call(c.label("regularizer")));
+                        p.call(m.method.backward(m.bits, b, self.o.alpha).label("latents"));
+                    }
+                }
+            }
+            let base = SgdParams { len4: if fused { base.latents } else { base.len4 }, ..base };
+            let args = [b.grads, b.params, b.momenta].map(Ref::Buffer);
+            p.call(Call::new(&Sgd, &args, move |v: &Vars| SgdParams { rate: v.rate, ..base }).label("update"));
+        }
+    }
+}
