@@ -66,7 +66,7 @@ impl Lowering<'_> {
             let at = self.buffer(format!("{} segments {group}", method.title()), words.len() as u64, Elem::U32);
             self.buffers[at].contents = Some(words);
             let b = self.groups[group];
-            let mut bound = Bound {
+            let bound = Bound {
                 group,
                 groups,
                 table: Ref::Buffer(at),
@@ -76,10 +76,10 @@ impl Lowering<'_> {
                 dweight: Ref::Buffer(b.dweight),
                 grads: Ref::Buffer(b.grads),
                 momenta: Ref::Buffer(b.momenta),
-                regularizer: Ref::Buffer(0),
+                // Any buffer serves to ask whether there is a regularizer; its own is as long as the answers say.
+                regularizer: Ref::Buffer(b.params),
                 regularizer_at: self.regularizer_parts,
             };
-            bound.regularizer = bound.params;
             if method.method.regularizer(&bound).is_some() {
                 self.regularizer_parts += groups;
             }
