@@ -1,13 +1,15 @@
 // dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci] + skip
 // One invocation computes 4 pixels of a row, `stride` apart, times 16 input channels in registers, BLOCK taps of a row at once, whose
 // dy columns they share. A workgroup works on one block of 16 channels and on pixels of one phase (iy mod stride, ix mod stride),
-// which see the same taps; so a subgroup loads each of a tap's 16 weight vec4 once and hands them round. Nobody leaves early.
+// which see the same taps; so a subgroup loads each of a tap's 16 weight vec4 once and hands them round. Where a row's tiles lie side
+// by side in a subgroup (SHARE), neighbouring lanes also hand each other the columns that they have in common. Nobody leaves early.
 const SUBGROUP: u32 = 8u;
 const STRIDE: u32 = 1u;
 const BLOCK: u32 = 3u; // kx at once, STRIDE apart; divides their number
 const COLS: u32 = 6u;  // 3 + BLOCK
 const FETCH: u32 = 8u; // lanes that fetch weights: min(SUBGROUP, 16)
 const LOADS: u32 = 2u; // weights that each of them fetches: 16 / FETCH
+const SHARE: u32 = 0u; // 1: 3x3, stride 1, padding 1, and whole rows in a subgroup
 struct Params {
     n: u32,       // images
     h: u32,       // input
@@ -70,8 +72,16 @@ fn conv_backward_input_subgroup(@builtin(workgroup_id) group: vec3<u32>, @builti
         let left = (i32(ix + p.pad) - i32(kx)) / i32(STRIDE) - i32(BLOCK - 1u);
         var col: array<vec4<f32>, COLS>;
         //#repeat j COLS
-        col[$j] = column(row, inside, left + $j, co);
+        if (SHARE == 0u || ($ju > 0u && $ju < 5u)) {
+            col[$j] = column(row, inside, left + $j, co);
+        }
         //#end
+        if (SHARE == 1u) {
+            let before = subgroupShuffle(col[4u % COLS], max(id, 1u) - 1u);
+            let after = subgroupShuffle(col[1], min(id + 1u, SUBGROUP - 1u));
+            col[0] = select(vec4(0.0), before, ix > 0u);
+            col[COLS - 1u] = select(vec4(0.0), after, ix + 4u < p.w);
+        }
         //#repeat t BLOCK
         {
             let wi = p.offset + ((ky * p.k + kx + $tu * STRIDE) * p.cout4 + co) * 4u * p.cin4;

@@ -1,13 +1,15 @@
 // y[n, oy, ox, co] = Σ_{ky, kx, ci} x[n, oy·stride + ky − pad, ox·stride + kx − pad, ci] · weight[ky, kx, ci, co]
 // NHWC, vec4 over channels. One invocation computes 4 neighbouring pixels of a row times 16 output channels in registers, BLOCK taps
 // of a row at once, whose x columns they share. A workgroup works on one block of 16 channels, so a subgroup loads each of a tap's 16
-// weight vec4 once and hands them round. Nobody leaves early: all lanes take part in every broadcast.
+// weight vec4 once and hands them round. Where a row's tiles lie side by side in a subgroup (SHARE), neighbouring lanes also hand each
+// other the columns that they have in common. Nobody leaves early: all lanes take part in every exchange.
 const SUBGROUP: u32 = 8u;
 const STRIDE: u32 = 1u;
 const BLOCK: u32 = 3u; // kx at once; divides k
 const COLS: u32 = 6u;  // 3 · STRIDE + BLOCK
 const FETCH: u32 = 8u; // lanes that fetch weights: min(SUBGROUP, 16)
 const LOADS: u32 = 2u; // weights that each of them fetches: 16 / FETCH
+const SHARE: u32 = 0u; // 1: 3x3, stride 1, padding 1, and whole rows in a subgroup
 struct Params {
     n: u32,       // images
     h: u32,       // input
@@ -60,8 +62,16 @@ fn conv_forward_subgroup(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_w
         let row = (min(image, p.n - 1u) * p.h + u32(clamp(iy, 0, i32(p.h) - 1))) * p.w;
         var col: array<vec4<f32>, COLS>;
         //#repeat j COLS
-        col[$j] = column(row, inside, left + i32(kx) + $j, ci);
+        if (SHARE == 0u || ($ju > 0u && $ju < 5u)) {
+            col[$j] = column(row, inside, left + i32(kx) + $j, ci);
+        }
         //#end
+        if (SHARE == 1u) {
+            let before = subgroupShuffle(col[4u % COLS], max(id, 1u) - 1u);
+            let after = subgroupShuffle(col[1], min(id + 1u, SUBGROUP - 1u));
+            col[0] = select(vec4(0.0), before, ox > 0u);
+            col[COLS - 1u] = select(vec4(0.0), after, ox + 4u < p.ow);
+        }
         //#repeat t BLOCK
         {
             let wi = p.offset + ((ky * p.k + kx + $tu) * p.cin4 + ci) * 4u * p.cout4;

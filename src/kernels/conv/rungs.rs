@@ -82,13 +82,20 @@ fn fetching(p: &ConvParams) -> [Const; 3] {
     [("SUBGROUP", p.subgroup), ("FETCH", lanes), ("LOADS", 16 / lanes)]
 }
 
+/// Whether neighbouring lanes have columns of a row in common that they can hand each other: where its tiles of 4 pixels never go on in
+/// another subgroup, and the convolution is one of 3x3 that keeps the width.
+fn shares_columns(p: &ConvParams) -> Const {
+    let keeps = (p.k, p.stride, p.pad) == (3, 1, 1) && taps_at_once(p, 1) == 3;
+    ("SHARE", (keeps && p.subgroup.is_multiple_of(p.w.div_ceil(4))).into())
+}
+
 /// 4 pixels times 16 output channels an invocation, weights handed round in a subgroup.
 pub static FORWARD_SUBGROUP: Rung = Rung {
     family: Family::Forward,
     source: crate::wgsl!("conv/conv_forward_subgroup"; "grid"),
     consts: |p| {
         let block = taps_at_once(p, 1);
-        let shape = [("STRIDE", p.stride), ("BLOCK", block), ("COLS", 3 * p.stride + block)];
+        let shape = [("STRIDE", p.stride), ("BLOCK", block), ("COLS", 3 * p.stride + block), shares_columns(p)];
         fetching(p).into_iter().chain(shape).collect()
     },
     items: |p| 64 * (vec4s(p.n * p.oh, p.ow.div_ceil(4)).div_ceil(64) * u64::from(p.cout4.div_ceil(4))),
@@ -102,7 +109,7 @@ pub static BACKWARD_INPUT_SUBGROUP: Rung = Rung {
     source: crate::wgsl!("conv/conv_backward_input_subgroup"; "grid", "skip"),
     consts: |p| {
         let block = taps_at_once(p, p.stride);
-        let shape = [("STRIDE", p.stride), ("BLOCK", block), ("COLS", 3 + block), ("SKIP", p.skip)];
+        let shape = [("STRIDE", p.stride), ("BLOCK", block), ("COLS", 3 + block), ("SKIP", p.skip), shares_columns(p)];
         fetching(p).into_iter().chain(shape).collect()
     },
     items: |p| {
