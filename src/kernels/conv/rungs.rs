@@ -120,27 +120,38 @@ pub static BACKWARD_INPUT_SUBGROUP: Rung = Rung {
     shape: |p| p.cin4 >= 3,
 };
 
-/// Up to 3 kx times 8 input times 4 output channels an invocation, x handed round in a subgroup whose lanes differ in (ky, co).
+/// Lanes of a subgroup that differ in their output channels and share x.
+fn lanes_of_co(p: &ConvParams) -> u32 {
+    p.cout4.next_power_of_two().min(p.subgroup)
+}
+
+/// Up to 3 kx times 8 input times 4 output channels an invocation, x handed round in a subgroup.
 pub static BACKWARD_WEIGHT_SUBGROUP: Rung = Rung {
     family: Family::BackwardWeight,
     source: crate::wgsl!("conv/conv_backward_weight_subgroup"; "grid"),
     consts: |p| {
-        let (block, tile) = (p.k.min(3), p.subgroup.min(8));
+        let (block, tile, lanes) = (p.k.min(3), p.subgroup.min(8), lanes_of_co(p));
         let cols = (tile - 1) * p.stride + block;
+        let carry = (p.k, p.stride, p.pad) == (3, 1, 1);
+        let fresh = if carry { tile } else { cols };
         vec![
             ("SUBGROUP", p.subgroup),
+            ("LANES", lanes),
             ("STRIDE", p.stride),
-            ("MIXED", (!p.cout4.is_multiple_of(p.subgroup)).into()),
             ("BLOCK", block),
             ("TILE", tile),
             ("COLS", cols),
-            ("LOADS", cols.div_ceil(tile)),
+            ("CARRY", carry.into()),
+            ("FRESH", fresh),
+            ("LOADS", fresh.div_ceil(lanes)),
             ("ROWS", 4 * block),
         ]
     },
     items: |p| {
-        let members = u64::from((p.k * p.cout4).next_multiple_of(p.subgroup));
-        u64::from(p.chunks() * p.k.div_ceil(p.k.min(3)) * p.cin4.div_ceil(2)) * members
+        let lanes = lanes_of_co(p);
+        let teams = p.cin4.div_ceil(2).div_ceil(p.subgroup / lanes);
+        let subgroups = u64::from(p.chunks() * p.k * p.k.div_ceil(p.k.min(3))) * u64::from(teams * p.cout4.div_ceil(lanes));
+        subgroups * u64::from(p.subgroup)
     },
     subgroups: true,
     shape: |p| p.cin4 >= 2,
