@@ -82,7 +82,8 @@ fn composition_and_its_backward_agree() {
         let slab = |name: &str| to_slab(dims, &file.tensors[name].data);
 
         let count = dims.iter().product::<usize>();
-        let (segments, groups) = table(&[Segment { base: 0, stride: count as u32, cin, cout, taps, w: 0 }]);
+        let (segments, groups) =
+            table(&[Segment { base: 0, stride: count as u32, cin, cout, taps, w: 0, plain: false }]);
         let params = S3Params { groups, shifts, alpha };
         let latents: Vec<u32> = names.iter().flat_map(|n| slab(&format!("latent.{n}"))).collect();
         let out = || vec![UNTOUCHED; count];

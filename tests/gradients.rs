@@ -220,7 +220,7 @@ fn relaxed(v: &[f64]) -> f64 {
 fn layer(shifts: u32) -> (Vec<u32>, u32, usize) {
     let (cin, cout, taps) = (8, 32, 9);
     let count = cin * cout * taps;
-    let (words, groups) = table(&[Segment { base: 0, stride: count, cin, cout, taps, w: 0 }]);
+    let (words, groups) = table(&[Segment { base: 0, stride: count, cin, cout, taps, w: 0, plain: false }]);
     (words, groups, (count * (shifts + 2)) as usize)
 }
 

@@ -1,5 +1,5 @@
-// Which layer a workgroup works on, for dispatches that cover all layers of a method at once.
-// `table` holds, for each workgroup, the index of its segment; behind these words the segments, ten words each.
+// Which layer a workgroup works on, for dispatches that cover all layers at once: those of a method, and those that stay plain.
+// `table` holds, for each workgroup, the index of its segment; behind these words the segments, eleven words each.
 struct Segment {
     base: u32,    // first latent in the parameter slab
     stride: u32,  // words from one latent tensor to the next
@@ -11,31 +11,55 @@ struct Segment {
     w: u32,       // first word in the weight slabs
     group: u32,   // first workgroup
     taps: u32,    // kh · kw
+    plain: u32,   // 1: its one latent is the weight
 }
 
 fn segment_of(group: u32, groups: u32) -> Segment {
-    let s = groups + 10u * table[group];
+    let s = groups + 11u * table[group];
     return Segment(table[s], table[s + 1u], table[s + 2u], table[s + 3u], table[s + 4u], table[s + 5u],
-        table[s + 6u], table[s + 7u], table[s + 8u], table[s + 9u]);
+        table[s + 6u], table[s + 7u], table[s + 8u], table[s + 9u], table[s + 10u]);
 }
 
-// The workgroup's weights in its layer: at most 256.
-fn first_weight(s: Segment, group: u32) -> u32 {
-    return (group - s.group) * 256u;
+// A weight of a layer. Latents are ordered [kh, kw, Cin, Cout] without padding.
+struct Weight {
+    i: u32,   // in that order
+    tap: u32,
+    ci: u32,
+    co: u32,
 }
 
-fn end_weight(s: Segment, group: u32) -> u32 {
-    return min(first_weight(s, group) + 256u, s.count);
-}
-
-// Latents are ordered [kh, kw, Cin, Cout] without padding; where weight i stands in the padded W [kh, kw, Cin, Cout] …
-fn weight_index(s: Segment, i: u32) -> u32 {
+// The first of the weights that an invocation works on, up to end_weight: a workgroup has 256 of its layer, an invocation four in a row,
+// so that it divides once for all of them.
+fn first_weight(s: Segment, group: u32, lane: u32) -> Weight {
+    let i = (group - s.group) * 256u + 4u * lane;
     let t = i / s.cout;
-    return s.w + ((t / s.cin) * s.cin_pad + t % s.cin) * s.cout_pad + i % s.cout;
+    let tap = t / s.cin;
+    return Weight(i, tap, t - tap * s.cin, i - t * s.cout);
+}
+
+fn end_weight(s: Segment, first: Weight) -> u32 {
+    return min(first.i + 4u, s.count);
+}
+
+fn next_weight(s: Segment, at: Weight) -> Weight {
+    var next = Weight(at.i + 1u, at.tap, at.ci, at.co + 1u);
+    if (next.co == s.cout) {
+        next.co = 0u;
+        next.ci += 1u;
+    }
+    if (next.ci == s.cin) {
+        next.ci = 0u;
+        next.tap += 1u;
+    }
+    return next;
+}
+
+// Where a weight stands in the padded W [kh, kw, Cin, Cout] …
+fn weight_index(s: Segment, at: Weight) -> u32 {
+    return s.w + (at.tap * s.cin_pad + at.ci) * s.cout_pad + at.co;
 }
 
 // … and in the transposed [kh, kw, Cout, Cin] that the input gradient reads.
-fn transposed_index(s: Segment, i: u32) -> u32 {
-    let t = i / s.cout;
-    return s.w + ((t / s.cin) * s.cout_pad + i % s.cout) * s.cin_pad + t % s.cin;
+fn transposed_index(s: Segment, at: Weight) -> u32 {
+    return s.w + (at.tap * s.cout_pad + at.co) * s.cin_pad + at.ci;
 }

@@ -15,7 +15,9 @@ fn fp32_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroup
         return;
     }
     let s = segment_of(g, p.groups);
-    for (var i = first_weight(s, g) + lane; i < end_weight(s, g); i += 64u) {
-        grads[s.base + i] = dweight[weight_index(s, i)];
+    let first = first_weight(s, g, lane);
+    for (var at = first; at.i < end_weight(s, first); at = next_weight(s, at)) {
+        let i = at.i;
+        grads[s.base + i] = dweight[weight_index(s, at)];
     }
 }

@@ -16,9 +16,11 @@ fn fp32_compose(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
         return;
     }
     let s = segment_of(g, p.groups);
-    for (var i = first_weight(s, g) + lane; i < end_weight(s, g); i += 64u) {
+    let first = first_weight(s, g, lane);
+    for (var at = first; at.i < end_weight(s, first); at = next_weight(s, at)) {
+        let i = at.i;
         let w = params[s.base + i];
-        weight[weight_index(s, i)] = w;
-        weight_t[transposed_index(s, i)] = w;
+        weight[weight_index(s, at)] = w;
+        weight_t[transposed_index(s, at)] = w;
     }
 }

@@ -22,8 +22,14 @@ fn s3_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
         return;
     }
     let s = segment_of(group_at, p.groups);
-    for (var i = first_weight(s, group_at) + lane; i < end_weight(s, group_at); i += 64u) {
-        let g = dweight[weight_index(s, i)];
+    let first = first_weight(s, group_at, lane);
+    for (var at = first; at.i < end_weight(s, first); at = next_weight(s, at)) {
+        let i = at.i;
+        let g = dweight[weight_index(s, at)];
+        if (s.plain == 1u) {
+            grads[s.base + i] = g;
+            continue;
+        }
         let gates = s3_gates(s, i, T);
         let power = pow2i(i32(s3_shift(gates, T)));
         let sparse = params[s.base + s.stride + i];

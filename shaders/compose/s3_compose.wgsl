@@ -1,4 +1,4 @@
-// W = sgn(sign) · [sparse > 0] · 2^{s_T}, into both padded layouts. One invocation four weights.
+// W = sgn(sign) · [sparse > 0] · 2^{s_T}, into both padded layouts; W = weight in plain layers. One invocation four weights.
 const T: u32 = 2u; // shift latents: 2^(bits − 1) − 2
 struct Params {
     groups: u32,  // workgroups in the table
@@ -19,11 +19,18 @@ fn s3_compose(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
         return;
     }
     let s = segment_of(g, p.groups);
-    for (var i = first_weight(s, g) + lane; i < end_weight(s, g); i += 64u) {
+    let first = first_weight(s, g, lane);
+    for (var at = first; at.i < end_weight(s, first); at = next_weight(s, at)) {
+        let i = at.i;
+        if (s.plain == 1u) {
+            weight[weight_index(s, at)] = params[s.base + i];
+            weight_t[transposed_index(s, at)] = params[s.base + i];
+            continue;
+        }
         let power = pow2i(i32(s3_shift(s3_gates(s, i, T), T)));
         let signed_power = select(-power, power, params[s.base + i] >= 0.0);
         let w = select(0.0, signed_power, params[s.base + s.stride + i] > 0.0);
-        weight[weight_index(s, i)] = w;
-        weight_t[transposed_index(s, i)] = w;
+        weight[weight_index(s, at)] = w;
+        weight_t[transposed_index(s, at)] = w;
     }
 }

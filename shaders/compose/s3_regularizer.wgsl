@@ -15,8 +15,12 @@ fn s3_regularizer(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
     var v = 0.0;
     if (g < p.groups) {
         let s = segment_of(g, p.groups);
-        for (var i = first_weight(s, g) + lane; i < end_weight(s, g); i += 64u) {
-            v += max(-params[s.base + s.stride + i], 0.0);
+        let first = first_weight(s, g, lane);
+        for (var at = first; at.i < end_weight(s, first); at = next_weight(s, at)) {
+            let i = at.i;
+            if (s.plain == 0u) {
+                v += max(-params[s.base + s.stride + i], 0.0);
+            }
         }
     }
     let sum = reduce_sum(lane, vec4(v, 0.0, 0.0, 0.0));

@@ -8,6 +8,7 @@ struct Params {
     out: u32,       // first partial sum
     nesterov: u32,  // 0 or 1
     rate: f32,      // the latents' learning rate
+    plain_rate: f32, // that of plain layers
     momentum: f32,
     decay: f32,
 }
@@ -18,13 +19,13 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> velocity: array<f32>;  // as params
 @group(0) @binding(5) var<storage, read_write> part: array<f32>;      // [groups] at out: Σ max(−sparse, 0)
 
-fn advance(at: u32, gradient: f32) {
+fn advance(at: u32, gradient: f32, rate: f32) {
     let w = params[at];
     let g = fma(p.decay, w, gradient);
     let v = fma(p.momentum, velocity[at], g);
     let d = select(v, fma(p.momentum, v, g), p.nesterov == 1u);
     velocity[at] = v;
-    params[at] = fma(-p.rate, d, w);
+    params[at] = fma(-rate, d, w);
 }
 
 @compute @workgroup_size(64)
@@ -34,19 +35,25 @@ fn s3_update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
     var penalty = 0.0;
     if (group_at < p.groups) {
         let s = segment_of(group_at, p.groups);
-        for (var i = first_weight(s, group_at) + lane; i < end_weight(s, group_at); i += 64u) {
-            let g = dweight[weight_index(s, i)];
+        let first = first_weight(s, group_at, lane);
+        for (var at = first; at.i < end_weight(s, first); at = next_weight(s, at)) {
+            let i = at.i;
+            let g = dweight[weight_index(s, at)];
+            if (s.plain == 1u) {
+                advance(s.base + i, g, p.plain_rate);
+                continue;
+            }
             let gates = s3_gates(s, i, T);
             let power = pow2i(i32(s3_shift(gates, T)));
             let sparse = params[s.base + s.stride + i];
             let signed_power = select(-power, power, params[s.base + i] >= 0.0);
             let kept = sparse > 0.0;
             penalty += max(-sparse, 0.0);
-            advance(s.base + i, select(0.0, g * power, kept));
-            advance(s.base + s.stride + i, g * signed_power - select(0.0, p.alpha, sparse < 0.0));
+            advance(s.base + i, select(0.0, g * power, kept), p.rate);
+            advance(s.base + s.stride + i, g * signed_power - select(0.0, p.alpha, sparse < 0.0), p.rate);
             let ds = select(0.0, g * signed_power * 0.6931471805599453, kept);
             for (var t = 1u; t <= T; t++) {
-                advance(s.base + (1u + t) * s.stride + i, s3_shift_gradient(gates, t, T, ds));
+                advance(s.base + (1u + t) * s.stride + i, s3_shift_gradient(gates, t, T, ds), p.rate);
             }
         }
     }

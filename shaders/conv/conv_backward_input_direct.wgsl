@@ -1,4 +1,4 @@
-// dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci] + skip
+// dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci], then the epilogue
 // One invocation computes 8 pixels of a row, `stride` apart, times 8 input channels in registers: pixels `stride` apart see the same
 // taps, and for each tap neighbouring dy columns.
 struct Params {
@@ -15,7 +15,7 @@ struct Params {
     offset: u32,  // of the layer in the weight slab, in vec4
     chunk: u32,   // images in one partial sum of the weight gradient
     subgroup: u32, // lanes of a subgroup, 0 where the adapter has none of a fixed size
-    skip: u32,    // what is added to the input gradient: see common/skip.wgsl
+    epilogue: u32, // what becomes of the input gradient on its way out: see common/epilogue.wgsl
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;        // [n, oh, ow, cout4]
@@ -87,9 +87,9 @@ fn conv_backward_input_direct(@builtin(workgroup_id) group: vec3<u32>, @builtin(
     //#repeat q 8
     if (ix + $qu * p.stride < p.w) {
         let at = (out + $qu * p.stride) * p.cin4 + ci;
-        dx[at] = a[$q] + skip_at(at);
+        dx[at] = epilogue(at, a[$q]);
         if (pair > ci) {
-            dx[at + 1u] = b[$q] + skip_at(at + 1u);
+            dx[at + 1u] = epilogue(at + 1u, b[$q]);
         }
     }
     //#end

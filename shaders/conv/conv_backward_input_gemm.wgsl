@@ -1,4 +1,4 @@
-// dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci] + skip
+// dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci], then the epilogue
 // An implicit matrix product through workgroup memory, for real GPUs: a workgroup computes TM · ROWS pixels of one phase
 // (iy mod stride, ix mod stride), which see the same taps, times 8 · TN input channels, an invocation ROWS times 8 of them. K runs over
 // (ky, kx, co). Nobody leaves early.
@@ -16,7 +16,7 @@ struct Params {
     offset: u32,  // of the layer in the weight slab, in vec4
     chunk: u32,   // images in one partial sum of the weight gradient
     subgroup: u32, // lanes of a subgroup, 0 where the adapter has none of a fixed size
-    skip: u32,    // what is added to the input gradient: see common/skip.wgsl
+    epilogue: u32, // what becomes of the input gradient on its way out: see common/epilogue.wgsl
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;        // [n, oh, ow, cout4]
@@ -106,10 +106,10 @@ fn conv_backward_input_gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(nu
         let out = ((image * p.h + at.x) * p.w + at.y) * p.cin4 + column;
         if (image < p.n && at.x < p.h && at.y < p.w) {
             if (column < p.cin4) {
-                dx[out] = sums[2 * $q] + skip_at(out);
+                dx[out] = epilogue(out, sums[2 * $q]);
             }
             if (column + TN < p.cin4) {
-                dx[out + TN] = sums[2 * $q + 1] + skip_at(out + TN);
+                dx[out + TN] = epilogue(out + TN, sums[2 * $q + 1]);
             }
         }
     }

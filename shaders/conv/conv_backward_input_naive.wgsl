@@ -1,4 +1,4 @@
-// dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci] + skip,
+// dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci], then the epilogue,
 // over the ky, kx for which both divisions come out even and inside. One invocation computes one input gradient.
 struct Params {
     n: u32,       // images
@@ -14,7 +14,7 @@ struct Params {
     offset: u32,  // of the layer in the weight slab, in vec4
     chunk: u32,   // images in one partial sum of the weight gradient
     subgroup: u32, // lanes of a subgroup, 0 where the adapter has none of a fixed size
-    skip: u32,    // what is added to the input gradient: see common/skip.wgsl
+    epilogue: u32, // what becomes of the input gradient on its way out: see common/epilogue.wgsl
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<f32>;           // [n, oh, ow, cout]
@@ -56,5 +56,5 @@ fn conv_backward_input_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(n
             }
         }
     }
-    dx[i] = sum + skip_at(i / 4u)[i % 4u];
+    dx[i] = epilogue(i / 4u, vec4(sum))[i % 4u];
 }

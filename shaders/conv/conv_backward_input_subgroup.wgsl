@@ -1,4 +1,4 @@
-// dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci] + skip
+// dx[n, iy, ix, ci] = Σ_{ky, kx, co} dy[n, (iy + pad − ky)/stride, (ix + pad − kx)/stride, co] · weight_t[ky, kx, co, ci], then the epilogue
 // One invocation computes 4 pixels of a row, `stride` apart, times 16 input channels in registers, BLOCK taps of a row at once, whose
 // dy columns they share. A workgroup works on one block of 16 channels and on pixels of one phase (iy mod stride, ix mod stride),
 // which see the same taps; so a subgroup loads each of a tap's 16 weight vec4 once and hands them round. Where a row's tiles lie side
@@ -24,7 +24,7 @@ struct Params {
     offset: u32,  // of the layer in the weight slab, in vec4
     chunk: u32,   // images in one partial sum of the weight gradient
     subgroup: u32, // lanes of a subgroup, 0 where the adapter has none of a fixed size
-    skip: u32,    // what is added to the input gradient: see common/skip.wgsl
+    epilogue: u32, // what becomes of the input gradient on its way out: see common/epilogue.wgsl
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;        // [n, oh, ow, cout4]
@@ -125,7 +125,7 @@ fn conv_backward_input_subgroup(@builtin(workgroup_id) group: vec3<u32>, @builti
             //#repeat c 4
             if (ci + $cu < p.cin4) {
                 let at = (out + $qu * STRIDE) * p.cin4 + ci + $cu;
-                dx[at] = a$c[$q] + skip_at(at);
+                dx[at] = epilogue(at, a$c[$q]);
             }
             //#end
         }

@@ -14,7 +14,7 @@ struct Params {
     offset: u32,  // of the layer in the weight slab, in vec4
     chunk: u32,   // images in one partial sum of the weight gradient
     subgroup: u32, // lanes of a subgroup, 0 where the adapter has none of a fixed size
-    skip: u32,    // what is added to the input gradient: see common/skip.wgsl
+    epilogue: u32, // what becomes of the input gradient on its way out: see common/epilogue.wgsl
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;            // [n, h, w, cin]

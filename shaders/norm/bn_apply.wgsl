@@ -14,7 +14,7 @@ struct Params {
     eps: f32,
     momentum: f32,
     residual: u32,     // 1: a residual is added behind the normalization
-    relu: u32,         // 1: a ReLU follows, or gates the gradient
+    relu: u32,         // 1: a ReLU follows
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // [pixels, c4]

@@ -1,6 +1,4 @@
-// dx = gamma/√(var + eps) · (g − Σg/m − x̂ · Σ(g·x̂)/m) with m = pixels, x̂ = (x − mean)/√(var + eps) and g = dy, or dy where gate > 0.
-// One invocation eight vec4.
-const RELU: u32 = 0u;
+// dx = gamma/√(var + eps) · (dy − Σdy/m − x̂ · Σ(dy·x̂)/m) with m = pixels and x̂ = (x − mean)/√(var + eps). One invocation eight vec4.
 struct Params {
     pixels: u32,       // n · h · w
     c4: u32,           // channels / 4, rounded up
@@ -13,14 +11,13 @@ struct Params {
     eps: f32,
     momentum: f32,
     residual: u32,     // 1: a residual is added behind the normalization
-    relu: u32,         // 1: a ReLU follows, or gates the gradient
+    relu: u32,         // 1: a ReLU follows
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // [pixels, c4]
 @group(0) @binding(2) var<storage, read> dy: array<vec4<f32>>;        // [pixels, c4]
-@group(0) @binding(3) var<storage, read> gate: array<vec4<f32>>;      // [pixels, c4]: the ReLU's output; x where there is none
-@group(0) @binding(4) var<storage, read> coef: array<vec4<f32>>;      // [4, c4], from the merge
-@group(0) @binding(5) var<storage, read_write> dx: array<vec4<f32>>;  // [pixels, c4]
+@group(0) @binding(3) var<storage, read> coef: array<vec4<f32>>;      // [4, c4], from the merge
+@group(0) @binding(4) var<storage, read_write> dx: array<vec4<f32>>;  // [pixels, c4]
 
 @compute @workgroup_size(64)
 fn bn_backward_apply(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -37,10 +34,6 @@ fn bn_backward_apply(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workg
     let mean_g = coef[2u * p.c4 + c];
     let slope = coef[3u * p.c4 + c];
     for (var at = i; at < p.pixels * p.c4; at += step) {
-        var g = dy[at];
-        if (RELU == 1u) {
-            g = select(vec4(0.0), g, gate[at] > vec4(0.0));
-        }
-        dx[at] = scale * (g - mean_g - (x[at] - mean) * slope);
+        dx[at] = scale * (dy[at] - mean_g - (x[at] - mean) * slope);
     }
 }

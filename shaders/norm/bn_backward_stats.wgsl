@@ -1,5 +1,4 @@
-// part[t, 0, c] = Σ g and part[t, 1, c] = Σ g · x̂ over tile t, with x̂ = (x − mean)/√(var + eps) and g = dy, or dy where gate > 0.
-const RELU: u32 = 0u;
+// part[t, 0, c] = Σ dy and part[t, 1, c] = Σ dy · x̂ over tile t, with x̂ = (x − mean)/√(var + eps).
 struct Params {
     pixels: u32,       // n · h · w
     c4: u32,           // channels / 4, rounded up
@@ -12,14 +11,13 @@ struct Params {
     eps: f32,
     momentum: f32,
     residual: u32,     // 1: a residual is added behind the normalization
-    relu: u32,         // 1: a ReLU follows, or gates the gradient
+    relu: u32,         // 1: a ReLU follows
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;           // [pixels, c4]
 @group(0) @binding(2) var<storage, read> dy: array<vec4<f32>>;          // [pixels, c4]
-@group(0) @binding(3) var<storage, read> gate: array<vec4<f32>>;        // [pixels, c4]: the ReLU's output; x where there is none
-@group(0) @binding(4) var<storage, read> stats: array<vec4<f32>>;       // [2, c4]
-@group(0) @binding(5) var<storage, read_write> part: array<vec4<f32>>;  // [tiles, 2, c4]
+@group(0) @binding(3) var<storage, read> stats: array<vec4<f32>>;       // [2, c4]
+@group(0) @binding(4) var<storage, read_write> part: array<vec4<f32>>;  // [tiles, 2, c4]
 
 @compute @workgroup_size(64)
 fn bn_backward_stats(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -35,10 +33,7 @@ fn bn_backward_stats(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workg
     var sum = vec4(0.0);
     var dot = vec4(0.0);
     for (var pixel = start; pixel < min(start + p.tile, p.pixels); pixel++) {
-        var g = dy[pixel * p.c4 + c];
-        if (RELU == 1u) {
-            g = select(vec4(0.0), g, gate[pixel * p.c4 + c] > vec4(0.0));
-        }
+        let g = dy[pixel * p.c4 + c];
         sum += g;
         dot = fma(g, x[pixel * p.c4 + c] - mean, dot);
     }

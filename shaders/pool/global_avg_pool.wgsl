@@ -3,6 +3,7 @@ struct Params {
     n: u32,
     hw: u32, // pixels of an image
     c4: u32,
+    relu: u32, // 1: a ReLU gates the gradient
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // [n, hw, c4]

@@ -9,6 +9,7 @@ struct Params {
     k: u32,
     stride: u32,
     pad: u32,
+    relu: u32, // 1: a ReLU gates the gradient
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;          // [n, h, w, c4]

@@ -1,7 +1,11 @@
 // y[n, i, j, c] = x[n, stride·i, stride·j, c − shift], 0 outside x's channels. One invocation four channels of an output pixel: one vec4
 // of x where the shift is a whole number of them (ALIGNED), else their four words.
 const ALIGNED: u32 = 1u;
-const STRIDE: u32 = 2u; // compiled in: a division by a constant is cheap
+// Compiled in: a division by a constant is cheap.
+const STRIDE: u32 = 2u;
+const OH: u32 = 8u;
+const OW: u32 = 8u;
+const C4: u32 = 4u;     // cout / 4
 struct Params {
     n: u32,
     h: u32,        // input
@@ -13,7 +17,6 @@ struct Params {
     channels: u32, // input channels that exist
     shift: u32,    // zero channels in front: (Cout − Cin)/2
     stride: u32,
-    relu: u32,     // 1: a ReLU's output gates the gradient
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // [n, h, w, cin / 4]
@@ -22,16 +25,15 @@ struct Params {
 @compute @workgroup_size(64)
 fn pad_shortcut(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32) {
-    let c4 = p.cout / 4u;
     let i = group_index(group, groups) * 64u + lane;
-    if (i >= p.n * p.oh * p.ow * c4) {
+    if (i >= p.n * OH * OW * C4) {
         return;
     }
-    let ox = i / c4 % p.ow;
-    let oy = i / (c4 * p.ow) % p.oh;
-    let image = i / (c4 * p.ow * p.oh);
+    let ox = i / C4 % OW;
+    let oy = i / (C4 * OW) % OH;
+    let image = i / (C4 * OW * OH);
     let source = ((image * p.h + oy * STRIDE) * p.w + ox * STRIDE) * (p.cin / 4u);
-    let c = i % c4 * 4u - p.shift; // wraps below x's channels
+    let c = i % C4 * 4u - p.shift; // wraps below x's channels
     var v = vec4(0.0);
     if (ALIGNED == 1u) {
         if (c < p.channels) {

@@ -66,7 +66,8 @@ impl Subgroups {
             Ok((bad, _)) => {
                 let bits = bad.iter().fold(0, |all, m| all | m.got as u32);
                 let name = |(bit, name): (u32, &'static str)| (bits & bit != 0).then_some(name);
-                let names = [(1, "another size"), (2, "lanes out of order"), (4, "broadcasts astray"), (8, "shuffles astray")];
+                let names =
+                    [(1, "another size"), (2, "lanes out of order"), (4, "broadcasts astray"), (8, "shuffles astray")];
                 names.into_iter().filter_map(name).collect::<Vec<_>>().join(", ")
             }
             Err(Error::Gpu { what }) => what,

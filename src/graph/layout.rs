@@ -77,6 +77,8 @@ pub struct Place {
 pub struct GroupSize {
     /// Parameters (gradients, momenta).
     pub params: u32,
+    /// First word of what weights are composed from; batch norms and classifiers come before.
+    pub composed: u32,
     /// First word of the latents that `--latent-lr` speeds up; they are the slab's last.
     pub latents: u32,
     /// W (W transposed, dL/dW).
@@ -139,15 +141,16 @@ pub fn method_of(kind: &LayerKind) -> Option<MethodSpec> {
     }
 }
 
-fn is_latent(kind: &LayerKind) -> bool {
-    method_of(kind).is_some_and(|m| m.method.scales_latent_rate())
+/// Where in a slab a layer's parameters lie: plain ones, weights that composition only copies, latents.
+fn section(kind: &LayerKind) -> u32 {
+    method_of(kind).map_or(0, |m| 1 + u32::from(m.method.scales_latent_rate()))
 }
 
 impl Layout {
     /// Deals the graph's layers into slabs of at most `max_words`.
     pub fn new(graph: &Graph, max_words: u64) -> Self {
         let mut layout = Self { places: Vec::new(), groups: vec![GroupSize::default()], state: 0, tensors: Vec::new() };
-        // First the groups, by size; then within each group plain parameters before latents.
+        // First the groups, by size; then within each group section by section.
         let mut used = [0u64; 2];
         for layer in &graph.layers {
             let tensors = parameters(&layer.kind).len() as u64;
@@ -160,16 +163,17 @@ impl Layout {
             let group = layout.groups.len() - 1;
             layout.places.push(Place { group, stride: stride(&layer.kind), ..Default::default() });
         }
-        for latents in [false, true] {
-            for (layer, place) in
-                graph.layers.iter().zip(&mut layout.places).filter(|(l, _)| is_latent(&l.kind) == latents)
-            {
+        for at in 0..=2 {
+            for (layer, place) in graph.layers.iter().zip(&mut layout.places).filter(|(l, _)| section(&l.kind) == at) {
                 let group = &mut layout.groups[place.group];
                 place.params = group.params;
                 place.weight = group.weights;
                 group.params += place.stride * parameters(&layer.kind).len() as u32;
                 group.weights += padded(&layer.kind);
-                if !latents {
+                if at == 0 {
+                    group.composed = group.params;
+                }
+                if at <= 1 {
                     group.latents = group.params;
                 }
                 if let LayerKind::BatchNorm { .. } = layer.kind {

@@ -89,7 +89,6 @@ fn cases(fills: &[Fill]) -> Vec<Case<BatchNormParams>> {
 const OFFSET: Fill = Fill::Uniform(90.0, 100.0);
 const NORMAL: Fill = Fill::Normal(1.0);
 const POSITIVE: Fill = Fill::Uniform(0.5, 2.0);
-const GATE: Fill = Fill::Rectified(1.0);
 
 crate::kernel! {
     /// Mean and squared deviations of each tile.
@@ -258,37 +257,30 @@ crate::kernel! {
     }
 }
 
-/// dy, or dy where the gate is open.
-fn gated(p: &BatchNormParams, dy: &[f64], gate: &[f64], i: usize) -> f64 {
-    if p.relu == 0 || gate[i] > 0.0 { dy[i] } else { 0.0 }
-}
-
 crate::kernel! {
-    /// Σ g and Σ g·x̂ of each tile, with g the gradient behind the ReLU's gate.
+    /// Σ dy and Σ dy·x̂ of each tile.
     pub BnBackwardStats(p: BatchNormParams) {
         source: crate::wgsl!("norm/bn_backward_stats"; "grid"),
-        bindings: [read("x"), read("dy"), read("gate"), read("stats"), write("part")],
-        consts: [("RELU", p.relu)],
+        bindings: [read("x"), read("dy"), read("stats"), write("part")],
+        consts: [],
         groups: groups_for(u64::from(p.tiles) * u64::from(p.c4)),
-        lens: [p.words(), p.words(), p.words(), 8 * p.c4, p.partials()],
+        lens: [p.words(), p.words(), 8 * p.c4, p.partials()],
         // Behind a global average pool an image's gradients are all the same, and so is each addition's rounding: up to tile/2 · ε.
         tolerance: Tolerance::Budget { c: 10.0, terms: p.tile.into() },
-        cost: (f64::from(4 + p.relu) * p.elements(), f64::from(2 + p.relu) * p.elements() + f64::from(p.partials())),
+        cost: (4.0 * p.elements(), 2.0 * p.elements() + f64::from(p.partials())),
         cases: {
-            let with = |dy| fused(&[(0, 0), (0, 1)], &[OFFSET, dy, GATE, POSITIVE, Fill::Out]);
-            let mut all: Vec<_> = [NORMAL, Fill::Uniform(0.1, 0.1)].into_iter().flat_map(with).collect();
-            all.extend(nan(&[OFFSET, NORMAL, Fill::Nans, POSITIVE, Fill::Out]));
-            all
+            let with = |dy| cases(&[OFFSET, dy, POSITIVE, Fill::Out]);
+            [NORMAL, Fill::Uniform(0.1, 0.1)].into_iter().flat_map(with).collect()
         },
         twin(a): {
-            let (x, dy, gate, stats, mut part) = (a.f(0), a.f(1), a.f(2), a.f(3), a.out(4));
+            let (x, dy, stats, mut part) = (a.f(0), a.f(1), a.f(2), a.out(3));
             let c = 4 * p.c4 as usize;
             for (tile, k) in (0..p.tiles as usize).flat_map(|t| (0..c).map(move |k| (t, k))) {
                 let start = tile * p.tile as usize;
                 let pixels = start..(start + p.tile as usize).min(p.pixels as usize);
                 let (mut sum, mut dot) = ([0.0; 2], [0.0; 2]);
                 for i in pixels.map(|pixel| pixel * c + k) {
-                    let g = gated(p, dy, gate, i);
+                    let g = dy[i];
                     let product = g * (x[i] - stats[k]) * stats[c + k];
                     sum = [sum[0] + g, sum[1] + g.abs()];
                     dot = [dot[0] + product, dot[1] + product.abs()];
@@ -336,24 +328,20 @@ crate::kernel! {
     /// The input gradient.
     pub BnBackwardApply(p: BatchNormParams) {
         source: crate::wgsl!("norm/bn_backward_apply"; "grid"),
-        bindings: [read("x"), read("dy"), read("gate"), read("coef"), write("dx")],
-        consts: [("RELU", p.relu)],
+        bindings: [read("x"), read("dy"), read("coef"), write("dx")],
+        consts: [],
         groups: groups_for(u64::from(p.pixels.div_ceil(8) * p.c4)),
-        lens: [p.words(), p.words(), p.words(), 16 * p.c4, p.words()],
+        lens: [p.words(), p.words(), 16 * p.c4, p.words()],
         tolerance: Tolerance::Budget { c: 6.0, terms: 0 }, // six roundings on the longest path
-        cost: (f64::from(6 + p.relu) * p.elements(), f64::from(3 + p.relu) * p.elements()),
-        cases: {
-            let mut all = fused(&[(0, 0), (0, 1)], &[OFFSET, NORMAL, GATE, NORMAL, Fill::Out]);
-            all.extend(nan(&[OFFSET, NORMAL, Fill::Nans, NORMAL, Fill::Out]));
-            all
-        },
+        cost: (6.0 * p.elements(), 3.0 * p.elements()),
+        cases: cases(&[OFFSET, NORMAL, NORMAL, Fill::Out]),
         twin(a): {
-            let (x, dy, gate, coef, mut dx) = (a.f(0), a.f(1), a.f(2), a.f(3), a.out(4));
+            let (x, dy, coef, mut dx) = (a.f(0), a.f(1), a.f(2), a.out(3));
             let c = 4 * p.c4 as usize;
             for i in 0..p.words() as usize {
                 let k = i % c;
                 let [mean, scale, mean_g, slope] = [0, 1, 2, 3].map(|row| coef[row * c + k]);
-                let terms = [gated(p, dy, gate, i), -mean_g, -(x[i] - mean) * slope];
+                let terms = [dy[i], -mean_g, -(x[i] - mean) * slope];
                 let mag = terms.iter().map(|t| t.abs()).sum::<f64>();
                 dx.set(i, scale * terms.iter().sum::<f64>(), scale.abs() * mag);
             }

@@ -25,8 +25,6 @@ crate::params! {
         shift: u32,
         /// Distance of the pixels that are kept.
         stride: u32,
-        /// 1: a ReLU's output gates the gradient.
-        relu: u32,
     }
 }
 
@@ -35,19 +33,7 @@ impl PadShortcutParams {
     pub fn new(n: u32, [h, w, channels]: [u32; 3], cout: u32, stride: u32) -> Self {
         let pad4 = |c: u32| c.next_multiple_of(4);
         let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
-        Self {
-            n,
-            h,
-            w,
-            cin: pad4(channels),
-            oh,
-            ow,
-            cout: pad4(cout),
-            channels,
-            shift: (cout - channels) / 2,
-            stride,
-            relu: 0,
-        }
+        Self { n, h, w, cin: pad4(channels), oh, ow, cout: pad4(cout), channels, shift: (cout - channels) / 2, stride }
     }
     fn input(&self) -> u32 {
         self.n * self.h * self.w * self.cin
@@ -68,12 +54,11 @@ impl PadShortcutParams {
     }
 }
 
-fn pad_cases(relu: u32, fills: &[Fill]) -> Vec<Case<PadShortcutParams>> {
+fn pad_cases(fills: &[Fill]) -> Vec<Case<PadShortcutParams>> {
     [(2, [8, 8, 16], 32, 2), (1, [7, 9, 10], 20, 2), (3, [4, 4, 3], 5, 1), (1, [1, 1, 4], 8, 2), (1, [5, 4, 6], 14, 2)]
         .map(|(n, input, cout, stride)| {
             let name = format!("{n}x{input:?} to {cout}, stride {stride}");
-            let p = PadShortcutParams { relu, ..PadShortcutParams::new(n, input, cout, stride) };
-            Case::new(format!("{name}, ReLU {relu}"), p, fills.to_vec())
+            Case::new(name, PadShortcutParams::new(n, input, cout, stride), fills.to_vec())
         })
         .to_vec()
 }
@@ -83,12 +68,12 @@ crate::kernel! {
     pub PadShortcut(p: PadShortcutParams) {
         source: crate::wgsl!("pool/pad_shortcut"; "grid"),
         bindings: [read("x"), write("y")],
-        consts: [("ALIGNED", p.shift.is_multiple_of(4).into()), ("STRIDE", p.stride)],
+        consts: [("ALIGNED", p.shift.is_multiple_of(4).into()), ("STRIDE", p.stride), ("OH", p.oh), ("OW", p.ow), ("C4", p.cout / 4)],
         groups: groups_for(u64::from(p.output() / 4)),
         lens: [p.input(), p.output()],
         tolerance: Tolerance::Exact,
         cost: (0, p.n * p.oh * p.ow * p.channels + p.output()),
-        cases: pad_cases(0, &[Fill::Normal(1.0), Fill::Out]),
+        cases: pad_cases(&[Fill::Normal(1.0), Fill::Out]),
         twin(a): {
             let (x, mut y) = (a.f(0), a.out(1));
             (0..p.output() as usize).for_each(|o| y.exact(o, 0.0));
@@ -101,23 +86,17 @@ crate::kernel! {
     /// Gradient of [`PadShortcut`].
     pub PadShortcutBackward(p: PadShortcutParams) {
         source: crate::wgsl!("pool/pad_shortcut_backward"; "grid"),
-        bindings: [read("dy"), read("gate"), write("dx")],
-        consts: [("RELU", p.relu), ("ALIGNED", p.shift.is_multiple_of(4).into()), ("STRIDE", p.stride)],
+        bindings: [read("dy"), write("dx")],
+        consts: [("ALIGNED", p.shift.is_multiple_of(4).into()), ("STRIDE", p.stride), ("H", p.h), ("W", p.w), ("C4", p.cin / 4)],
         groups: groups_for(u64::from(p.input() / 4)),
-        lens: [p.output(), p.output(), p.input()],
+        lens: [p.output(), p.input()],
         tolerance: Tolerance::Exact,
-        cost: (0, (1 + p.relu) * p.n * p.oh * p.ow * p.channels + p.input()),
-        cases: {
-            let with = |relu, gate| pad_cases(relu, &[Fill::Normal(1.0), gate, Fill::Out]);
-            let mut all = with(0, Fill::Normal(1.0));
-            all.extend(with(1, Fill::Rectified(1.0)));
-            all.extend(with(1, Fill::Nans).into_iter().map(|c| Case { name: format!("{}, NaN", c.name), ..c }));
-            all
-        },
+        cost: (0, p.n * p.oh * p.ow * p.channels + p.input()),
+        cases: pad_cases(&[Fill::Normal(1.0), Fill::Out]),
         twin(a): {
-            let (dy, gate, mut dx) = (a.f(0), a.f(1), a.out(2));
+            let (dy, mut dx) = (a.f(0), a.out(1));
             (0..p.input() as usize).for_each(|i| dx.exact(i, 0.0));
-            p.kept(|i, o| dx.exact(i, if p.relu == 0 || gate[o] > 0.0 { dy[o] } else { 0.0 }));
+            p.kept(|i, o| dx.exact(i, dy[o]));
         }
     }
 }
@@ -143,6 +122,8 @@ crate::params! {
         stride: u32,
         /// Padding.
         pad: u32,
+        /// 1: the input is a ReLU's output, whose gate the gradient passes.
+        relu: u32,
     }
 }
 
@@ -150,7 +131,7 @@ impl MaxPoolParams {
     /// From `n` images [h, w, c].
     pub fn new(n: u32, [h, w, c]: [u32; 3], [k, stride, pad]: [u32; 3]) -> Self {
         let out = |size: u32| (size + 2 * pad - k) / stride + 1;
-        Self { n, h, w, c4: c.div_ceil(4), oh: out(h), ow: out(w), k, stride, pad }
+        Self { n, h, w, c4: c.div_ceil(4), oh: out(h), ow: out(w), k, stride, pad, relu: 0 }
     }
     fn input(&self) -> u32 {
         4 * self.n * self.h * self.w * self.c4
@@ -212,15 +193,21 @@ crate::kernel! {
     /// Gradient of [`MaxPool`].
     pub MaxPoolBackward(p: MaxPoolParams) {
         source: crate::wgsl!("pool/max_pool_backward"; "grid"),
-        bindings: [read("dy"), read_u32("tap"), write("dx")],
-        consts: [],
+        bindings: [read("dy"), read_u32("tap"), read("gate"), write("dx")],
+        consts: [("RELU", p.relu)],
         groups: groups_for(u64::from(p.input() / 4)),
-        lens: [p.output(), p.output(), p.input()],
+        lens: [p.output(), p.output(), p.relu * p.input(), p.input()],
         tolerance: Tolerance::Budget { c: 1.0, terms: u64::from(p.k * p.k) },
-        cost: (p.output(), 2 * p.output() + p.input()),
-        cases: pool_cases(&[Fill::Normal(1.0), Fill::Below(9), Fill::Out]),
+        cost: (p.output(), 2 * p.output() + (1 + p.relu) * p.input()),
+        cases: {
+            let all = |relu, gate| {
+                let all = pool_cases(&[Fill::Normal(1.0), Fill::Below(9), gate, Fill::Out]).into_iter();
+                all.map(move |c| Case { name: format!("{}, ReLU {relu}", c.name), params: MaxPoolParams { relu, ..c.params }, ..c })
+            };
+            all(0, Fill::Normal(1.0)).chain(all(1, Fill::Rectified(1.0))).collect()
+        },
         twin(a): {
-            let (dy, tap, mut dx) = (a.f(0), a.u(1), a.out(2));
+            let (dy, tap, gate, mut dx) = (a.f(0), a.u(1), a.f(2), a.out(3));
             let mut sums = vec![[0.0; 2]; p.input() as usize];
             for o in 0..p.output() {
                 if let Some((i, _)) = p.window(o).find(|(_, t)| *t == tap[o as usize]) {
@@ -228,7 +215,8 @@ crate::kernel! {
                     sums[i] = [sums[i][0] + g, sums[i][1] + g.abs()];
                 }
             }
-            sums.iter().enumerate().for_each(|(i, s)| dx.set(i, s[0], s[1]));
+            let open = |i: usize| p.relu == 0 || gate[i] > 0.0;
+            sums.iter().enumerate().for_each(|(i, s)| dx.set(i, if open(i) { s[0] } else { 0.0 }, s[1]));
         }
     }
 }
@@ -242,14 +230,16 @@ crate::params! {
         hw: u32,
         /// Channels / 4, rounded up.
         c4: u32,
+        /// 1: the input is a ReLU's output, whose gate the gradient passes.
+        relu: u32,
     }
 }
 
-fn gap_cases() -> Vec<Case<GlobalAvgPoolParams>> {
+fn gap_cases(relu: u32, fills: &[Fill]) -> Vec<Case<GlobalAvgPoolParams>> {
     [(1, 1, 1), (3, 49, 2), (65, 64, 16)]
         .map(|(n, hw, c4)| {
-            let p = GlobalAvgPoolParams { n, hw, c4 };
-            Case::new(format!("{n} images, {hw} pixels, {c4} vec4"), p, vec![Fill::Normal(1.0), Fill::Out])
+            let p = GlobalAvgPoolParams { n, hw, c4, relu };
+            Case::new(format!("{n} images, {hw} pixels, {c4} vec4, ReLU {relu}"), p, fills.to_vec())
         })
         .to_vec()
 }
@@ -264,7 +254,7 @@ crate::kernel! {
         lens: [4 * p.n * p.hw * p.c4, 4 * p.n * p.c4],
         tolerance: Tolerance::Budget { c: 4.0, terms: p.hw.into() },
         cost: (4 * p.n * p.hw * p.c4, 4 * p.n * p.hw * p.c4),
-        cases: gap_cases(),
+        cases: gap_cases(0, &[Fill::Normal(1.0), Fill::Out]),
         twin(a): {
             let (x, mut y) = (a.f(0), a.out(1));
             let (c, hw) = (4 * p.c4 as usize, p.hw as usize);
@@ -281,19 +271,22 @@ crate::kernel! {
     /// Gradient of [`GlobalAvgPool`].
     pub GlobalAvgPoolBackward(p: GlobalAvgPoolParams) {
         source: crate::wgsl!("pool/global_avg_pool_backward"; "grid"),
-        bindings: [read("dy"), write("dx")],
-        consts: [],
+        bindings: [read("dy"), read("gate"), write("dx")],
+        consts: [("RELU", p.relu)],
         groups: groups_for(u64::from(p.n * p.hw * p.c4)),
-        lens: [4 * p.n * p.c4, 4 * p.n * p.hw * p.c4],
+        lens: [4 * p.n * p.c4, 4 * p.relu * p.n * p.hw * p.c4, 4 * p.n * p.hw * p.c4],
         tolerance: Tolerance::Budget { c: 3.0, terms: 0 }, // a division is good to 2.5 ulps
-        cost: (4 * p.n * p.hw * p.c4, 4 * p.n * p.hw * p.c4),
-        cases: gap_cases(),
+        cost: (4 * p.n * p.hw * p.c4, 4 * (1 + p.relu) * p.n * p.hw * p.c4),
+        cases: {
+            let with = |relu, gate| gap_cases(relu, &[Fill::Normal(1.0), gate, Fill::Out]);
+            [with(0, Fill::Normal(1.0)), with(1, Fill::Rectified(1.0))].concat()
+        },
         twin(a): {
-            let (dy, mut dx) = (a.f(0), a.out(1));
+            let (dy, gate, mut dx) = (a.f(0), a.f(1), a.out(2));
             let (c, hw) = (4 * p.c4 as usize, p.hw as usize);
             for i in 0..p.n as usize * hw * c {
                 let v = dy[i / (hw * c) * c + i % c] / hw as f64;
-                dx.exact(i, v);
+                dx.exact(i, if p.relu == 0 || gate[i] > 0.0 { v } else { 0.0 });
             }
         }
     }

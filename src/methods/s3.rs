@@ -60,9 +60,13 @@ impl Method for S3 {
     fn update(&self, bits: u32, b: &Bound, alpha: f32, sgd: SgdParams) -> Option<Call> {
         let SgdParams { nesterov, latent_rate, momentum, decay, .. } = sgd;
         let (groups, shifts, out) = (b.groups, shifts(bits), b.regularizer_at);
-        let base = S3UpdateParams { groups, shifts, alpha, out, nesterov, rate: 0.0, momentum, decay };
+        let base = S3UpdateParams { groups, shifts, alpha, out, nesterov, rate: 0.0, plain_rate: 0.0, momentum, decay };
         let args = [b.table, b.dweight, b.params, b.momenta, b.regularizer];
-        Some(Call::new(&S3Update, &args, move |v: &Vars| S3UpdateParams { rate: v.rate * latent_rate, ..base }))
+        Some(Call::new(&S3Update, &args, move |v: &Vars| S3UpdateParams {
+            rate: v.rate * latent_rate,
+            plain_rate: v.rate,
+            ..base
+        }))
     }
     fn regularizer(&self, b: &Bound) -> Option<Call> {
         let params = S3RegularizerParams { groups: b.groups, out: b.regularizer_at };

@@ -69,7 +69,7 @@ impl Lowering<'_> {
                 saved = Some(tap);
             }
             Op::GlobalAvgPool => {
-                let at = move |v: &Vars| GlobalAvgPoolParams { n: v.n, hw: input.h * input.w, c4: input.c4() };
+                let at = move |v: &Vars| GlobalAvgPoolParams { n: v.n, hw: input.h * input.w, c4: input.c4(), relu: 0 };
                 p.call(Call::new(&GlobalAvgPool, &[x, out], at).label(name));
             }
             Op::Linear { layer } => {

@@ -1,6 +1,7 @@
 //! Parameters: their buffers, the dispatches that compose weights from latents, and the optimizer's.
 
-use super::super::builder::LayerKind;
+use super::super::builder::{Layer, LayerKind};
+use super::super::layout::Place;
 use super::super::plan::BufferSpec;
 use super::super::program::{Call, Program, Ref, Vars};
 use super::{GroupBuffers, Lowering, RING_SLOTS};
@@ -45,9 +46,8 @@ impl Lowering<'_> {
     }
 
     fn bind_methods(&mut self) {
-        let mut tables: Vec<(MethodSpec, usize, Vec<Segment>)> = Vec::new();
-        for (layer, place) in self.graph.layers.iter().zip(&self.layout.places) {
-            let LayerKind::Conv { shape, method } = layer.kind else { continue };
+        let conv = |(layer, place): (&Layer, &Place)| {
+            let LayerKind::Conv { shape, method } = layer.kind else { return None };
             let segment = Segment {
                 base: place.params,
                 stride: place.stride,
@@ -55,10 +55,18 @@ impl Lowering<'_> {
                 cout: shape.cout,
                 taps: shape.k * shape.k,
                 w: place.weight,
+                plain: method == MethodSpec::FP32,
             };
-            match tables.iter_mut().find(|(m, g, _)| *m == method && *g == place.group) {
-                Some((_, _, segments)) => segments.push(segment),
-                None => tables.push((method, place.group, vec![segment])),
+            Some((method, place.group, segment))
+        };
+        let convs: Vec<_> = self.graph.layers.iter().zip(&self.layout.places).filter_map(conv).collect();
+        let mut tables: Vec<(MethodSpec, usize, Vec<Segment>)> = Vec::new();
+        for (method, group, segment) in &convs {
+            // A plain layer goes along with the first method of its group that does more than copy.
+            let host = convs.iter().find(|(_, g, s)| segment.plain && g == group && !s.plain).map_or(*method, |c| c.0);
+            match tables.iter_mut().find(|(m, g, _)| *m == host && g == group) {
+                Some((_, _, segments)) => segments.push(*segment),
+                None => tables.push((host, *group, vec![*segment])),
             }
         }
         for (method, group, segments) in tables {
@@ -87,7 +95,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// All layers' weights from their latents, one dispatch a method.
+    /// All layers' weights from their latents, one dispatch a method and group.
     pub(super) fn compose(&self, p: &mut Program) {
         for (m, b) in &self.bound {
             p.call(m.method.compose(m.bits, b).label("compose"));
@@ -109,9 +117,8 @@ impl Lowering<'_> {
             };
             let methods = || self.bound.iter().filter(|(_, b)| b.group == i);
             let update = |m: &MethodSpec, b: &Bound| m.method.update(m.bits, b, self.o.alpha, base);
-            let latents = methods().filter(|(m, _)| m.method.scales_latent_rate());
-            // The slab's latents are its end: the optimizer's own pass stops before them only if all of them are taken care of.
-            let fused = !self.o.keep_gradients && latents.into_iter().all(|(m, b)| update(m, b).is_some());
+            // What weights are composed from is the slab's end: the optimizer's own pass stops before it only if all of it is taken care of.
+            let fused = !self.o.keep_gradients && methods().all(|(m, b)| update(m, b).is_some());
             for (m, b) in methods() {
                 match update(m, b).filter(|_| fused) {
                     Some(call) => p.call(call.label("latents")),
@@ -121,7 +128,7 @@ impl Lowering<'_> {
                     }
                 }
             }
-            let base = SgdParams { len4: if fused { base.latents } else { base.len4 }, ..base };
+            let base = SgdParams { len4: if fused { size.composed / 4 } else { base.len4 }, ..base };
             let args = [b.grads, b.params, b.momenta].map(Ref::Buffer);
             p.call(Call::new(&Sgd, &args, move |v: &Vars| SgdParams { rate: v.rate, ..base }).label("update"));
         }

@@ -1,4 +1,4 @@
-//! From latents to weights and back: one dispatch covers every layer of a method.
+//! From latents to weights and back: one dispatch covers every layer, those of a method and the plain ones beside them.
 //!
 //! A dispatch learns from its segment table which layer each workgroup works on. Latents lie in the parameter slab, ordered
 //! [kh, kw, Cin, Cout] without padding; W lies in the weight slabs with channels padded to a multiple of 4, once as
@@ -27,6 +27,8 @@ pub struct Segment {
     pub taps: u32,
     /// First word in the weight slabs.
     pub w: u32,
+    /// Whether its one latent is the weight, in a dispatch of whatever method.
+    pub plain: bool,
 }
 
 impl Segment {
@@ -69,6 +71,7 @@ pub fn table(segments: &[Segment]) -> (Vec<u32>, u32) {
             layer.w,
             first,
             layer.taps,
+            layer.plain.into(),
         ]);
     }
     let groups = words.len() as u32;
@@ -78,17 +81,18 @@ pub fn table(segments: &[Segment]) -> (Vec<u32>, u32) {
 
 /// Reads a table back, for the twins.
 fn segments(table: &[u32], groups: u32) -> Vec<Segment> {
-    let layer = |s: &[u32]| Segment { base: s[0], stride: s[1], cin: s[3], cout: s[4], taps: s[9], w: s[7] };
-    table[groups as usize..].chunks_exact(10).map(layer).collect()
+    let layer =
+        |s: &[u32]| Segment { base: s[0], stride: s[1], cin: s[3], cout: s[4], taps: s[9], w: s[7], plain: s[10] == 1 };
+    table[groups as usize..].chunks_exact(11).map(layer).collect()
 }
 
-/// Three layers with odd channel counts, with gaps between them, for the cases.
+/// Layers with odd channel counts, with gaps between them, for the cases: one of them plain, or all where there is one latent.
 fn example(latents: u32) -> Vec<Segment> {
-    let shapes = [(3, 5, 9), (4, 8, 1), (16, 16, 9)];
+    let shapes = [(3, 5, 9, latents), (7, 6, 4, 1), (4, 8, 1, latents), (16, 16, 9, latents)];
     let (mut base, mut w) = (8, 4);
     let mut layers = Vec::new();
-    for (cin, cout, taps) in shapes {
-        let mut s = Segment { base, stride: 0, cin, cout, taps, w };
+    for (cin, cout, taps, latents) in shapes {
+        let mut s = Segment { base, stride: 0, cin, cout, taps, w, plain: latents == 1 };
         s.stride = s.count().next_multiple_of(4);
         base += latents * s.stride + 4;
         w += s.padded() + 8;
@@ -99,7 +103,7 @@ fn example(latents: u32) -> Vec<Segment> {
 
 /// Words that the slabs of [`example`] need: parameters, weights.
 fn example_words(latents: u32) -> [usize; 2] {
-    let last = *example(latents).last().expect("three layers");
+    let last = *example(latents).last().expect("layers");
     [(last.base + latents * last.stride) as usize, (last.w + last.padded()) as usize]
 }
 

@@ -74,6 +74,15 @@ impl Weight {
     }
 }
 
+/// The gradients of a weight's latents from g = dL/dW, the regularizer's part included; each with Σ|terms|.
+fn gradients(params: &[f64], s: &super::Segment, i: u32, g: f64, shifts: u32, alpha: f32) -> Vec<(f64, f64)> {
+    if s.plain {
+        return vec![(g, g.abs())];
+    }
+    let w = Weight::load(params, s, i, shifts);
+    w.gradients(g, if w.sparse < 0.0 { f64::from(alpha) } else { 0.0 })
+}
+
 crate::kernel! {
     /// Composes the weights of all S3 layers.
     pub S3Compose(p: S3Params) {
@@ -89,9 +98,10 @@ crate::kernel! {
             let (layers, params) = (segments(a.u(0), p.groups), a.f(1));
             let (mut weight, mut weight_t) = (a.out(2), a.out(3));
             for (s, i) in layers.iter().flat_map(|s| (0..s.count()).map(move |i| (s, i))) {
-                let w = Weight::load(params, s, i, p.shifts);
                 let [at, at_t] = s.indices(i);
-                let value = w.sign * w.kept() * w.power();
+                let shifted = |w: Weight| w.sign * w.kept() * w.power();
+                let plain = s.plain.then(|| params[(s.base + i) as usize]);
+                let value = plain.unwrap_or_else(|| shifted(Weight::load(params, s, i, p.shifts)));
                 weight.exact(at, value);
                 weight_t.exact(at_t, value);
             }
@@ -113,9 +123,8 @@ crate::kernel! {
         twin(a): {
             let (layers, params, dweight, mut grads) = (segments(a.u(0), p.groups), a.f(1), a.f(2), a.out(3));
             for (s, i) in layers.iter().flat_map(|s| (0..s.count()).map(move |i| (s, i))) {
-                let w = Weight::load(params, s, i, p.shifts);
-                let regularizer = if w.sparse < 0.0 { f64::from(p.alpha) } else { 0.0 };
-                for (k, (gradient, mag)) in w.gradients(dweight[s.indices(i)[0]], regularizer).into_iter().enumerate() {
+                let g = dweight[s.indices(i)[0]];
+                for (k, (gradient, mag)) in gradients(params, s, i, g, p.shifts, p.alpha).into_iter().enumerate() {
                     grads.set((s.base + k as u32 * s.stride + i) as usize, gradient, mag);
                 }
             }
@@ -148,9 +157,10 @@ crate::kernel! {
             let (layers, params, mut part) = (segments(a.u(0), p.groups), a.f(1), a.out(2));
             let mut g = p.out as usize;
             for s in layers {
-                let sparse = &params[(s.base + s.stride) as usize..][..s.count() as usize];
-                for group in sparse.chunks(SHARE as usize) {
-                    part.exact(g, group.iter().map(|v| (-v).max(0.0)).sum());
+                let at = if s.plain { s.base } else { s.base + s.stride };
+                for group in params[at as usize..][..s.count() as usize].chunks(SHARE as usize) {
+                    let sum = group.iter().map(|v| (-v).max(0.0)).sum();
+                    part.exact(g, if s.plain { 0.0 } else { sum });
                     g += 1;
                 }
             }
@@ -173,6 +183,8 @@ crate::params! {
         nesterov: u32,
         /// The latents' learning rate.
         rate: f32,
+        /// That of plain layers.
+        plain_rate: f32,
         /// Momentum.
         momentum: f32,
         /// Weight decay.
@@ -183,7 +195,17 @@ crate::params! {
 fn update_cases() -> Vec<Case<S3UpdateParams>> {
     let case = |(shifts, nesterov): (u32, u32)| {
         let groups = table(&example(shifts + 2)).1;
-        let p = S3UpdateParams { groups, shifts, alpha: 0.01, out: 5, nesterov, rate: 3.0, momentum: 0.9, decay: 0.05 };
+        let p = S3UpdateParams {
+            groups,
+            shifts,
+            alpha: 0.01,
+            out: 5,
+            nesterov,
+            rate: 3.0,
+            plain_rate: 0.1,
+            momentum: 0.9,
+            decay: 0.05,
+        };
         let [words, _] = example_words(shifts + 2);
         let fills = [
             Fill::Table(table(&example(shifts + 2)).0),
@@ -221,13 +243,14 @@ crate::kernel! {
                 for share in (0..s.count()).collect::<Vec<_>>().chunks(SHARE as usize) {
                     let mut penalty = 0.0;
                     for &i in share {
-                        let w = Weight::load(params.v, &s, i, p.shifts);
-                        penalty += (-w.sparse).max(0.0);
-                        let regularizer = if w.sparse < 0.0 { f64::from(p.alpha) } else { 0.0 };
-                        let gradients = w.gradients(dweight[s.indices(i)[0]], regularizer);
-                        for (k, gradient) in gradients.into_iter().enumerate() {
+                        if !s.plain {
+                            penalty += (-Weight::load(params.v, &s, i, p.shifts).sparse).max(0.0);
+                        }
+                        let rate = if s.plain { p.plain_rate } else { p.rate };
+                        let g = dweight[s.indices(i)[0]];
+                        for (k, gradient) in gradients(params.v, &s, i, g, p.shifts, p.alpha).into_iter().enumerate() {
                             let at = (s.base + k as u32 * s.stride + i) as usize;
-                            rule.step(at, gradient, p.rate, &mut params, &mut velocity);
+                            rule.step(at, gradient, rate, &mut params, &mut velocity);
                         }
                     }
                     part.exact(group, penalty);

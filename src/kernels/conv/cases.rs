@@ -1,6 +1,6 @@
 //! The shapes that every rung must get right.
 
-use super::{ConvParams, Family};
+use super::{ADD, ConvParams, Family, GATE};
 use crate::kernels::{Case, Fill};
 
 /// (images, [h, w, cin], cout, [k, stride, pad]): sizes around the register tiles, odd channels, strides, kernel sizes, paddings.
@@ -60,12 +60,12 @@ pub(super) fn all(family: Family, subgroup: u32) -> Vec<Case<ConvParams>> {
             return vec![Case::new(name, p, fills)];
         }
         fills.splice(2..2, [Fill::Normal(1.0), Fill::Rectified(1.0)]);
-        let skips = [(0, ""), (1, ", skip"), (2, ", gated skip")];
-        let with = |(skip, what)| Case::new(format!("{name}{what}"), ConvParams { skip, ..p }, fills.clone());
-        let mut all = skips.map(with).to_vec();
+        let kinds = [(0, ""), (ADD, ", skip"), (GATE, ", gate"), (ADD | GATE, ", skip and gate")];
+        let with = |(epilogue, what)| Case::new(format!("{name}{what}"), ConvParams { epilogue, ..p }, fills.clone());
+        let mut all = kinds.map(with).to_vec();
         if k == 1 {
             fills[3] = Fill::Nans;
-            all.push(Case::new(format!("{name}, skip gated by NaN"), ConvParams { skip: 2, ..p }, fills));
+            all.push(Case::new(format!("{name}, gated by NaN"), ConvParams { epilogue: GATE, ..p }, fills));
         }
         all
     };

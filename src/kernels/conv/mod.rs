@@ -17,6 +17,11 @@ use super::kernel::{read, write};
 use super::{AnyKernel, Args, Binding, Case, Const, Cost, Kernel, Source, Tolerance, groups_for};
 use crate::error::{Error, Result};
 
+/// Bit of [`ConvParams::epilogue`]: the gradient that came along a residual connection is added.
+pub const ADD: u32 = 1;
+/// Bit of [`ConvParams::epilogue`]: the input is a ReLU's output, whose gate is applied to the sum.
+pub const GATE: u32 = 2;
+
 crate::params! {
     /// Shape of a convolution; the three families share it.
     pub struct ConvParams {
@@ -46,8 +51,8 @@ crate::params! {
         chunk: u32,
         /// Lanes of a subgroup; 0 where the adapter has none of a fixed size.
         subgroup: u32,
-        /// What a residual connection adds to the input gradient: 0 nothing, 1 its gradient, 2 that where its ReLU was open.
-        skip: u32,
+        /// What becomes of the input gradient on its way out: bits [`ADD`], [`GATE`].
+        epilogue: u32,
     }
 }
 
@@ -56,7 +61,22 @@ impl ConvParams {
     pub fn new(n: u32, [h, w, cin]: [u32; 3], cout: u32, [k, stride, pad]: [u32; 3]) -> Self {
         let out = |size: u32| (size + 2 * pad - k) / stride + 1;
         let (cin4, cout4) = (cin.div_ceil(4), cout.div_ceil(4));
-        Self { n, h, w, cin4, oh: out(h), ow: out(w), cout4, k, stride, pad, offset: 0, chunk: 1, subgroup: 0, skip: 0 }
+        Self {
+            n,
+            h,
+            w,
+            cin4,
+            oh: out(h),
+            ow: out(w),
+            cout4,
+            k,
+            stride,
+            pad,
+            offset: 0,
+            chunk: 1,
+            subgroup: 0,
+            epilogue: 0,
+        }
     }
     /// Padded weights of the layer.
     pub fn weights(&self) -> usize {
@@ -139,8 +159,8 @@ impl Kernel for Rung {
         match self.family {
             Family::Forward => vec![p.input(), p.slab(), p.output()],
             Family::BackwardInput => {
-                let skip = if p.skip > 0 { p.input() } else { 0 };
-                vec![p.output(), p.slab(), skip, skip, p.input()]
+                let used = |bit: u32| if p.epilogue & bit != 0 { p.input() } else { 0 };
+                vec![p.output(), p.slab(), used(ADD), used(GATE), p.input()]
             }
             Family::BackwardWeight => vec![p.input(), p.output(), p.chunks() as usize * p.weights()],
         }
@@ -166,9 +186,10 @@ impl Kernel for Rung {
         sizes.iter().flat_map(|s| cases::all(self.family, *s)).filter(|c| self.fits(&c.params)).collect()
     }
     fn cost(&self, p: &ConvParams) -> Cost {
-        let skip = if self.family == Family::BackwardInput { f64::from(p.skip) * p.input() as f64 } else { 0.0 };
+        // One operation and one more word for each of the two.
+        let epilogue = f64::from(p.epilogue.count_ones()) * p.input() as f64;
         let Cost { flops, bytes } = p.cost();
-        Cost { flops: flops + skip, bytes: bytes + 4.0 * skip }
+        Cost { flops: flops + epilogue, bytes: bytes + 4.0 * epilogue }
     }
     fn subgroup(&self, p: &ConvParams) -> Option<u32> {
         self.subgroups.then_some(p.subgroup)

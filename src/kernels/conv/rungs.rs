@@ -30,8 +30,8 @@ pub static FORWARD_DIRECT: Rung = Rung {
 /// Readable: one input gradient an invocation.
 pub static BACKWARD_INPUT_NAIVE: Rung = Rung {
     family: Family::BackwardInput,
-    source: crate::wgsl!("conv/conv_backward_input_naive"; "grid", "skip"),
-    consts: |p| vec![("SKIP", p.skip)],
+    source: crate::wgsl!("conv/conv_backward_input_naive"; "grid", "epilogue"),
+    consts: |p| vec![("EPILOGUE", p.epilogue)],
     items: |p| 4 * vec4s(p.n * p.h * p.w, p.cin4),
     subgroups: false,
     shape: |_| true,
@@ -40,8 +40,8 @@ pub static BACKWARD_INPUT_NAIVE: Rung = Rung {
 /// Portable, register-blocked: 8 pixels times 8 input channels an invocation.
 pub static BACKWARD_INPUT_DIRECT: Rung = Rung {
     family: Family::BackwardInput,
-    source: crate::wgsl!("conv/conv_backward_input_direct"; "grid", "skip"),
-    consts: |p| vec![("SKIP", p.skip)],
+    source: crate::wgsl!("conv/conv_backward_input_direct"; "grid", "epilogue"),
+    consts: |p| vec![("EPILOGUE", p.epilogue)],
     items: |p| vec4s(p.n * p.h * p.stride * p.w.div_ceil(p.stride).div_ceil(8), p.cin4.div_ceil(2)),
     subgroups: false,
     shape: |_| true,
@@ -106,10 +106,11 @@ pub static FORWARD_SUBGROUP: Rung = Rung {
 /// 4 pixels times 16 input channels an invocation, weights handed round in a subgroup.
 pub static BACKWARD_INPUT_SUBGROUP: Rung = Rung {
     family: Family::BackwardInput,
-    source: crate::wgsl!("conv/conv_backward_input_subgroup"; "grid", "skip"),
+    source: crate::wgsl!("conv/conv_backward_input_subgroup"; "grid", "epilogue"),
     consts: |p| {
         let block = taps_at_once(p, p.stride);
-        let shape = [("STRIDE", p.stride), ("BLOCK", block), ("COLS", 3 + block), ("SKIP", p.skip), shares_columns(p)];
+        let shape =
+            [("STRIDE", p.stride), ("BLOCK", block), ("COLS", 3 + block), ("EPILOGUE", p.epilogue), shares_columns(p)];
         fetching(p).into_iter().chain(shape).collect()
     },
     items: |p| {
@@ -150,7 +151,8 @@ pub static BACKWARD_WEIGHT_SUBGROUP: Rung = Rung {
     items: |p| {
         let lanes = lanes_of_co(p);
         let teams = p.cin4.div_ceil(2).div_ceil(p.subgroup / lanes);
-        let subgroups = u64::from(p.chunks() * p.k * p.k.div_ceil(p.k.min(3))) * u64::from(teams * p.cout4.div_ceil(lanes));
+        let subgroups =
+            u64::from(p.chunks() * p.k * p.k.div_ceil(p.k.min(3))) * u64::from(teams * p.cout4.div_ceil(lanes));
         subgroups * u64::from(p.subgroup)
     },
     subgroups: true,
@@ -211,8 +213,8 @@ pub static FORWARD_GEMM: Rung = Rung {
 /// Implicit matrix product through workgroup memory: 8 (or 4) pixels of a phase times 8 input channels an invocation.
 pub static BACKWARD_INPUT_GEMM: Rung = Rung {
     family: Family::BackwardInput,
-    source: crate::wgsl!("conv/conv_backward_input_gemm"; "grid", "skip", "tile"),
-    consts: |p| Tile::backward_input(p).consts().into_iter().chain([("SKIP", p.skip)]).collect(),
+    source: crate::wgsl!("conv/conv_backward_input_gemm"; "grid", "epilogue", "tile"),
+    consts: |p| Tile::backward_input(p).consts().into_iter().chain([("EPILOGUE", p.epilogue)]).collect(),
     items: |p| {
         let phase = vec4s(p.n * p.h.div_ceil(p.stride), p.w.div_ceil(p.stride));
         u64::from(p.stride * p.stride) * Tile::backward_input(p).items(phase, p.cin4)

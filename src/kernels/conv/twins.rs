@@ -1,6 +1,6 @@
 //! The f64 twins of the three directions.
 
-use super::ConvParams;
+use super::{ADD, ConvParams, GATE};
 use crate::kernels::Args;
 
 /// Calls `f(input pixel, output pixel, tap)` for every pixel pair of an image range that a tap connects.
@@ -50,12 +50,9 @@ pub(super) fn backward_input(p: &ConvParams, a: &mut Args) {
     let [sum, mag] = through_weights(a, p, p.input(), [p.cout4, p.cin4], false);
     let (skip, gate, mut out) = (a.f(2), a.f(3), a.out(4));
     for (i, (s, m)) in sum.into_iter().zip(mag).enumerate() {
-        let skip = match p.skip {
-            1 => skip[i],
-            2 if gate[i] > 0.0 => skip[i],
-            _ => 0.0,
-        };
-        out.set(i, s + skip, m + skip.abs());
+        let skip = if p.epilogue & ADD != 0 { skip[i] } else { 0.0 };
+        let open = p.epilogue & GATE == 0 || gate[i] > 0.0;
+        out.set(i, if open { s + skip } else { 0.0 }, m + skip.abs());
     }
 }
 
