@@ -24,29 +24,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // [n, oh, ow, cout4]
 @group(0) @binding(4) var<storage, read_write> part: array<vec4<f32>>;  // [⌈n · oh · ow / (TM · ROWS)⌉, 2, cout4]
 
-// The two vec4 of columns of an invocation.
-struct Columns {
-    a: vec4<f32>,
-    b: vec4<f32>,
-}
-var<workgroup> columns: array<Columns, 64>;
-
-// Σ over the TM invocations that have the same columns, pairwise. All 64 invocations must call.
-fn column_sums(mine: Columns, lane: u32) -> Columns {
-    columns[lane] = mine;
-    for (var half = 32u; half >= TN; half >>= 1u) {
-        workgroupBarrier();
-        if (lane < half) {
-            columns[lane].a += columns[lane + half].a;
-            columns[lane].b += columns[lane + half].b;
-        }
-    }
-    workgroupBarrier();
-    let total = columns[lane % TN];
-    workgroupBarrier();
-    return total;
-}
-
 @compute @workgroup_size(64)
 fn conv_forward_stats_gemm(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32) {

@@ -247,6 +247,7 @@ mod tests {
             shortcut: Shortcut::Pad,
             method: "s3 3-bit".into(),
             batch,
+            image: 32,
         };
         let entry = |adapter: &str, batch, ratio| Entry {
             adapter: adapter.into(),

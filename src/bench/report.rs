@@ -250,8 +250,14 @@ pub(super) mod tests {
     }
 
     pub fn report(seconds: f64, parts: Vec<Part>) -> Report {
-        let workload =
-            Named { model: "resnet8".into(), width: 1, shortcut: Shortcut::Pad, method: "s3 3-bit".into(), batch: 8 };
+        let workload = Named {
+            model: "resnet8".into(),
+            width: 1,
+            shortcut: Shortcut::Pad,
+            method: "s3 3-bit".into(),
+            batch: 8,
+            image: 32,
+        };
         Report {
             seconds_per_step: seconds,
             seconds_fastest: seconds,

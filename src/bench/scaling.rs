@@ -267,6 +267,7 @@ pub(super) mod tests {
                 shortcut: Shortcut::Pad,
                 method: "fp32".into(),
                 batch: 128,
+                image: 32,
             },
             largest_batch: "64".into(),
             axes: vec![

@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
 use super::median;
-use crate::data::{self, Manifest, Records, Splits};
+use crate::data::{Manifest, Records};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::graph::{RungChoice, Vars};
 use crate::kernels::{AnyKernel, Cost};
 use crate::methods::MethodSpec;
-use crate::model::{Shortcut, Values};
+use crate::model::{Arch, Shortcut, Values};
 use crate::train::{Config, Engine, setup::Setup};
 use crate::tune;
 
@@ -33,6 +35,12 @@ pub struct Workload {
     /// Images in a step
     #[arg(long, default_value_t = 128)]
     pub batch_size: u32,
+    /// Height and width of an image
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub image_size: u32,
+    /// Classes that the network tells apart
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    pub classes: u32,
     /// Training method
     #[arg(long, default_value = "s3")]
     pub method: String,
@@ -60,16 +68,31 @@ pub struct Named {
     pub method: String,
     /// Images in a step.
     pub batch: u32,
+    /// Height and width of an image.
+    #[serde(default = "small")]
+    pub image: u32,
+}
+
+/// The only size that older reports know.
+fn small() -> u32 {
+    32
 }
 
 impl std::fmt::Display for Named {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { model, width, shortcut, method, batch } = self;
-        write!(f, "{model} x{width}, {} shortcut, {method}, batch {batch}", shortcut.name())
+        let Self { model, width, shortcut, method, batch, image } = self;
+        write!(f, "{model} x{width}, {} shortcut, {method}, batch {batch}, {image}x{image}", shortcut.name())
     }
 }
 
 impl Workload {
+    /// The data set that is drawn for it.
+    fn manifest(&self) -> Result<Manifest> {
+        let side = self.image_size as usize;
+        let classes = (0..self.classes).map(|c| c.to_string()).collect();
+        Ok(Manifest { height: side, width: side, classes, ..Manifest::find("shapes")? })
+    }
+
     /// The run that it is a step of.
     ///
     /// # Errors
@@ -100,11 +123,20 @@ impl Workload {
         Ok(Named {
             model: self.model.clone(),
             width: self.width,
-            shortcut: self.shortcut,
+            shortcut: Arch::find(&self.model)?.shortcut(self.shortcut),
             method: MethodSpec::find(&self.method, self.bits)?.title(),
             batch: self.batch_size,
+            image: self.image_size,
         })
     }
+}
+
+/// As many images as a batch: their content does not change a step's time.
+fn noise(manifest: &Manifest, batch: u32) -> Records {
+    let (image_len, classes) = (manifest.image_len(), manifest.classes.len() as u32);
+    let mut pixels = vec![0; batch as usize * image_len];
+    ChaCha8Rng::seed_from_u64(0).fill_bytes(&mut pixels);
+    Records { pixels, labels: (0..batch).map(|i| i % classes).collect(), image_len }
 }
 
 /// A network in training form with a batch of drawn images on the device.
@@ -140,7 +172,7 @@ impl Subject {
     /// # Errors
     /// As [`Engine::new`] and [`tune::measured`].
     pub fn of(gpu: Gpu, workload: &Workload, tune: Option<u64>) -> Result<Self> {
-        let mut setup = Setup::new(workload.config()?)?;
+        let mut setup = Setup::on(workload.config()?, workload.manifest()?)?;
         if let Some(seconds) = tune {
             let choices = tune::measured(&setup, &gpu, Duration::from_secs(seconds), &mut |l| eprintln!("{l}"))?;
             setup.tuned = choices.into_iter().map(|(key, choice)| (key, choice.rung)).collect();
@@ -157,9 +189,7 @@ impl Subject {
     }
 
     fn with(gpu: Gpu, setup: &Setup) -> Result<Self> {
-        let manifest = Manifest::find(&setup.config.dataset)?;
-        let data = data::load(&manifest, None, Splits { train: true, test: false })?;
-        let records = data.train.expect("the training set was asked for");
+        let records = noise(&setup.manifest, setup.config.batch_size);
         let rungs = RungChoice { forced: setup.config.rungs.clone(), ..Default::default() };
         let started = Instant::now();
         let engine = Engine::new(gpu, &setup.graph, &setup.options(rungs))?;
@@ -185,8 +215,7 @@ impl Subject {
     /// # Errors
     /// As [`Engine::step`].
     pub fn steps(&mut self, count: usize) -> Result<f64> {
-        let images = self.records.len() as u32;
-        let indices: Vec<u32> = (0..self.batch).map(|i| i % images).collect();
+        let indices: Vec<u32> = (0..self.batch).collect();
         let started = Instant::now();
         for _ in 0..count {
             if self.engine.is_full() {

@@ -45,6 +45,7 @@ pub fn registry() -> Vec<&'static dyn AnyKernel> {
         &conv::rungs::FORWARD_DIRECT,
         &conv::rungs::FORWARD_GEMM,
         &conv::ForwardStatsGemm,
+        &conv::BackwardInputStatsGemm,
         &conv::rungs::FORWARD_SUBGROUP,
         &conv::rungs::BACKWARD_INPUT_NAIVE,
         &conv::rungs::BACKWARD_INPUT_DIRECT,

@@ -52,9 +52,17 @@ impl Setup {
     /// # Errors
     /// [`crate::Error::Usage`] and [`crate::Error::Shape`].
     pub fn new(config: Config) -> Result<Self> {
+        let manifest = Manifest::find(&config.dataset)?;
+        Self::on(config, manifest)
+    }
+
+    /// As [`Setup::new`], on a data set of any manifest.
+    ///
+    /// # Errors
+    /// As [`Setup::new`].
+    pub fn on(config: Config, manifest: Manifest) -> Result<Self> {
         let started = Instant::now();
         config.check()?;
-        let manifest = Manifest::find(&config.dataset)?;
         checkpoint::check_channels(&config.mean, &config.std, manifest.channels, Path::new(folder::CONFIG))?;
         let arch = Arch::find(&config.model)?;
         let identity = Identity {

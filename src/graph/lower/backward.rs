@@ -8,9 +8,11 @@ use super::{Lowering, Value, conv_call, elementwise};
 use crate::error::Result;
 use crate::kernels::Elem;
 use crate::kernels::act::{Add, ReluBackward};
-use crate::kernels::conv::{ADD, ConvParams, Family, GATE, SumPartials, SumPartialsParams, choice};
+use crate::kernels::conv::{
+    self, ADD, BackwardInputStatsGemm, ConvParams, Family, GATE, SumPartials, SumPartialsParams, choice,
+};
 use crate::kernels::linear::{LinearBackwardInput, LinearBackwardWeight};
-use crate::kernels::norm::{BnBackwardApply, BnBackwardMerge, BnBackwardStats};
+use crate::kernels::norm::{BatchNormParams, BnBackwardApply, BnBackwardMerge, BnBackwardStats};
 use crate::kernels::pool::{
     GlobalAvgPoolBackward, GlobalAvgPoolParams, MaxPoolBackward, MaxPoolParams, PadShortcutBackward, PadShortcutParams,
 };
@@ -21,11 +23,13 @@ struct Grad {
     dy: Ref,
     /// Whether the gate of the ReLU that the node ends with is applied.
     gated: bool,
+    /// The partial sums that the node's batch norm takes of it, and the convolution that took them along.
+    sums: Option<(Ref, ConvParams)>,
 }
 
 impl Grad {
     fn plain(dy: Ref) -> Self {
-        Self { dy, gated: false }
+        Self { dy, gated: false, sums: None }
     }
 }
 
@@ -67,9 +71,13 @@ impl Lowering<'_> {
     /// The gate that whoever computes the gradient of `source` for its reader `id` can apply on the way out: the output of the ReLU that
     /// `source` ends with, where no other gradient is still to come.
     fn gate(&self, source: NodeId, id: NodeId, values: &[Option<Value>]) -> Option<Ref> {
-        let Role::Ends(Unit { relu: true, .. }) = self.roles[source] else { return None };
-        let last = self.graph.nodes[..id].iter().all(|n| !n.inputs.contains(&source));
-        last.then(|| read(values, source))
+        self.last_for(source, id).filter(|unit| unit.relu).map(|_| read(values, source))
+    }
+
+    /// The unit that `source` ends, where the gradient through its reader `id` is the last that it waits for.
+    fn last_for(&self, source: NodeId, id: NodeId) -> Option<Unit> {
+        let Role::Ends(unit) = self.roles[source] else { return None };
+        self.graph.nodes[..id].iter().all(|n| !n.inputs.contains(&source)).then_some(unit)
     }
 
     /// Through ReLU, addition and batch norm at once.
@@ -98,10 +106,20 @@ impl Lowering<'_> {
         let (x, stats) = (read(values, source), saved.expect("the forward pass saved statistics"));
         let buffers = self.group(layer);
         let (params, slab) = (Ref::Buffer(buffers.params), Ref::Buffer(buffers.grads));
-        let part = self.norm_tiles(p, name, &at);
         let coef = p.tensor(format!("{name} coefficients"), 16 * u64::from(node.shape.c4()), Elem::F32);
-        p.call(Call::new(&BnBackwardStats, &[x, dy, stats, part], at).label(name));
-        p.call(Call::new(&BnBackwardMerge, &[part, stats, params, coef, slab], at).label(name));
+        let sums = grad.sums.filter(|_| grad.dy == dy);
+        let part = sums.map_or_else(|| self.norm_tiles(p, name, &at), |(part, _)| part);
+        if sums.is_none() {
+            p.call(Call::new(&BnBackwardStats, &[x, dy, stats, part], at).label(name));
+        }
+        let merged = move |v: &Vars| match sums {
+            None => at(v),
+            Some((_, conv)) => {
+                let tiles = BackwardInputStatsGemm::tiles(&ConvParams { n: v.n, ..conv });
+                BatchNormParams { tiles, ..at(v) }
+            }
+        };
+        p.call(Call::new(&BnBackwardMerge, &[part, stats, params, coef, slab], merged).label(name));
         if source != 0 {
             let dx = self.activation(p, "gradient of", source);
             p.call(Call::new(&BnBackwardApply, &[x, dy, coef, dx], at).label(name));
@@ -139,11 +157,23 @@ impl Lowering<'_> {
                     let epilogue = bits.iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum();
                     let dx = self.activation(p, "gradient of", source);
                     let weight_t = Ref::Buffer(self.group(layer).weight_t);
-                    let args = [dy, weight_t, skip.map_or(dy, |g| g.dy), gate.unwrap_or(dy), dx];
+                    let inputs = [dy, weight_t, skip.map_or(dy, |g| g.dy), gate.unwrap_or(dy)];
                     let params = ConvParams { epilogue, ..params };
                     let rung = self.rung(Family::BackwardInput, &params, name)?;
-                    p.call(conv_call(rung, params, &args, name));
-                    grads[source] = Some(Grad { dy: dx, gated: gate.is_some() });
+                    let mut sums = None;
+                    match (conv::with_statistics(rung), self.last_for(source, id)) {
+                        (Some(fused), Some(unit)) => {
+                            let words = BackwardInputStatsGemm::norm(&params).partials();
+                            let part = p.tensor(format!("{name} sums"), words.into(), Elem::F32);
+                            let norm_input = read(values, self.graph.nodes[unit.norm].inputs[0]);
+                            let stats = values[source].and_then(|v| v.saved).expect("a unit saved statistics");
+                            let args: Vec<_> = inputs.into_iter().chain([norm_input, stats, dx, part]).collect();
+                            p.call(conv_call(fused, params, &args, name));
+                            sums = Some((part, params));
+                        }
+                        _ => p.call(conv_call(rung, params, &[&inputs[..], &[dx]].concat(), name)),
+                    }
+                    grads[source] = Some(Grad { dy: dx, gated: gate.is_some(), sums });
                 }
                 return Ok(());
             }
@@ -182,7 +212,7 @@ impl Lowering<'_> {
             Op::Input | Op::BatchNorm { .. } => unreachable!("the input has no rule, a batch norm is a unit"),
             Op::Add | Op::Conv { .. } => unreachable!("handled above"),
         }
-        self.arrive(p, grads, source, Grad { dy: dx, gated: gate.is_some() });
+        self.arrive(p, grads, source, Grad { dy: dx, gated: gate.is_some(), sums: None });
         Ok(())
     }
 

@@ -64,7 +64,7 @@ impl Family {
     /// The family and rung of a kernel's name; one that takes statistics along counts as its rung.
     pub fn of(name: &str) -> Option<(Self, &'static Rung)> {
         let mut rungs = Self::ALL.into_iter().flat_map(|f| rungs(f).iter().map(move |r| (f, *r)));
-        let fused = |r: &Rung| super::with_statistics(r).is_some_and(|k| AnyKernel::name(k) == name);
+        let fused = |r: &Rung| super::with_statistics(r).is_some_and(|k| k.name() == name);
         rungs.find(|(_, r)| r.name() == name || fused(r))
     }
 

@@ -3,14 +3,16 @@
 //! A rung is a kernel of its family with the same parameters, bindings, twin and cases; it differs in its shader, its constants and
 //! the shapes that it fits. [`pick`] takes the family's default for a shape, or the rung that a run recorded.
 
+mod backward_stats;
 mod cases;
 pub mod choice;
+mod forward_stats;
 pub mod rungs;
-mod stats;
 mod sum_partials;
 mod twins;
 
-pub use stats::{ForwardStatsGemm, with_statistics};
+pub use backward_stats::BackwardInputStatsGemm;
+pub use forward_stats::ForwardStatsGemm;
 pub use sum_partials::{SumPartials, SumPartialsParams};
 
 use super::kernel::{read, write};
@@ -209,6 +211,16 @@ pub fn rungs(family: Family) -> &'static [&'static Rung] {
         Family::BackwardWeight => {
             const { &[&BACKWARD_WEIGHT_SUBGROUP, &BACKWARD_WEIGHT_DIRECT, &BACKWARD_WEIGHT_GEMM, &BACKWARD_WEIGHT_NAIVE] }
         }
+    }
+}
+
+/// The kernel that does a rung's work and takes along what the batch norm behind it (forward) or in front of it (backward) sums, where
+/// there is one.
+pub fn with_statistics(rung: &Rung) -> Option<&'static dyn AnyKernel> {
+    match AnyKernel::name(rung) {
+        name if name == AnyKernel::name(&rungs::FORWARD_GEMM) => Some(&ForwardStatsGemm),
+        name if name == AnyKernel::name(&rungs::BACKWARD_INPUT_GEMM) => Some(&BackwardInputStatsGemm),
+        _ => None,
     }
 }
 

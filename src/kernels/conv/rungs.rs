@@ -178,7 +178,7 @@ impl Tile {
     pub(super) fn forward(p: &ConvParams) -> Self {
         Self::new(p.cout4, p.oh * p.ow)
     }
-    fn backward_input(p: &ConvParams) -> Self {
+    pub(super) fn backward_input(p: &ConvParams) -> Self {
         Self::new(p.cin4, p.h * p.w)
     }
     /// Outer products of two vec4 always have 8 rows.
@@ -213,7 +213,7 @@ pub static FORWARD_GEMM: Rung = Rung {
 /// Implicit matrix product through workgroup memory: 8 (or 4) pixels of a phase times 8 input channels an invocation.
 pub static BACKWARD_INPUT_GEMM: Rung = Rung {
     family: Family::BackwardInput,
-    source: crate::wgsl!("conv/conv_backward_input_gemm"; "grid", "epilogue", "tile"),
+    source: crate::wgsl!("conv/conv_backward_input_gemm"; "grid", "epilogue", "tile", "conv_backward_input_tile"),
     consts: |p| Tile::backward_input(p).consts().into_iter().chain([("EPILOGUE", p.epilogue)]).collect(),
     items: |p| {
         let phase = vec4s(p.n * p.h.div_ceil(p.stride), p.w.div_ceil(p.stride));

@@ -1,20 +1,13 @@
 //! Convolution with the statistics of the batch norm behind it.
 
 use super::rungs::{FORWARD_GEMM, Tile};
-use super::{ConvParams, Family, Rung, cases, twins};
+use super::{ConvParams, Family, cases, twins};
 use crate::kernels::kernel::{read, write};
 use crate::kernels::norm::{BatchNormParams, BnStats};
-use crate::kernels::{
-    AnyKernel, Arg, Args, Binding, Case, Const, Cost, Data, Elem, Fill, Kernel, Output, Source, Tolerance,
-};
+use crate::kernels::{Arg, Args, Binding, Case, Const, Cost, Data, Elem, Fill, Kernel, Output, Source, Tolerance};
 
 /// [`FORWARD_GEMM`] and [`BnStats`] in one dispatch, over tiles of [`ForwardStatsGemm::tile`] pixels.
 pub struct ForwardStatsGemm;
-
-/// The kernel that does a rung's work and takes the statistics along, where there is one.
-pub fn with_statistics(rung: &Rung) -> Option<&'static ForwardStatsGemm> {
-    (AnyKernel::name(rung) == AnyKernel::name(&FORWARD_GEMM)).then_some(&ForwardStatsGemm)
-}
 
 impl ForwardStatsGemm {
     /// Pixels in one partial result: what the merge must be told, with `tiles` = ⌈pixels / tile⌉.
@@ -30,7 +23,7 @@ impl ForwardStatsGemm {
 impl Kernel for ForwardStatsGemm {
     type Params = ConvParams;
     fn source(&self) -> Source {
-        crate::wgsl!("conv/conv_forward_stats_gemm"; "grid", "tile", "conv_forward_tile")
+        crate::wgsl!("conv/conv_forward_stats_gemm"; "grid", "tile", "conv_forward_tile", "column_sums")
     }
     fn bindings(&self) -> &'static [Binding] {
         const { &[read("x"), read("weight"), write("y"), write("part")] }
