@@ -123,6 +123,13 @@ def subjects(slow):
                 label = f"PyTorch CUDA, {name}, TF32 {'on' if tf32 else 'off'}"
                 flags = ["--device", "cuda", *tf32, *flags, "--steps", "20", "--forwards", "20"]
                 yield label, "pytorch", flags, {}, seconds
+                # Larger work, each beside the same in s3gpu.
+                for model, batch in (("resnet20", 512), ("resnet18", 64)):
+                    more = ["--model", model, "--batch", str(batch)]
+                    yield f"{label}, {model}, batch {batch}", "pytorch", [*flags, *more], {}, seconds
+        for model, batch, more in (("resnet20", 512, []), ("resnet18", 64, ["--image-size", "224", "--classes", "1000"])):
+            work = ["bench", "step", "--model", model, "--batch-size", str(batch), *more, "--steps", "20", "--method", "fp32", "--json"]
+            yield f"s3gpu fp32, {model}, batch {batch}", "s3gpu", work, {}, 120
     yield "burn, Flex (CPU)", "burn", ["--backend", "flex", "--steps", "4", "--forwards", "3"], {}, 40
     if slow:
         yield "burn, ndarray (CPU)", "burn", ["--backend", "ndarray", "--steps", "1", "--forwards", "1"], {}, 120

@@ -1,4 +1,4 @@
-"""ResNet-20's training step and forward pass in PyTorch. Prints one JSON line."""
+"""A ResNet's training step and forward pass in PyTorch: CIFAR's ResNet-20, or ResNet-18 at 224 x 224. Prints one JSON line."""
 
 import argparse
 import json
@@ -56,8 +56,46 @@ class ResNet20(nn.Module):
         self.fc.bias.zero_()
 
 
+class Bottom(nn.Module):
+    """ResNet-18's block: as Block, but a stride or a change of channels puts a 1x1 convolution and a batch norm on the shortcut."""
+
+    def __init__(self, cin, cout, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(cin, cout, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(cout)
+        self.conv2 = nn.Conv2d(cout, cout, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(cout)
+        self.downsample = None
+        if stride != 1 or cin != cout:
+            self.downsample = nn.Sequential(nn.Conv2d(cin, cout, 1, stride, bias=False), nn.BatchNorm2d(cout))
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet18(nn.Module):
+    """With PyTorch's own starting weights: its losses are not to be compared."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        shapes = [(64, 64, 1)] * 2
+        for c in (64, 128, 256):
+            shapes += [(c, 2 * c, 2), (2 * c, 2 * c, 1)]
+        self.blocks = nn.Sequential(*(Bottom(*s) for s in shapes))
+        self.fc = nn.Linear(512, 1000)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        return self.fc(self.blocks(x).mean((2, 3)))
+
+
 def arguments():
     parser = argparse.ArgumentParser()
+    parser.add_argument("--model", choices=["resnet20", "resnet18"], default="resnet20")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--layout", choices=["nchw", "channels-last"], default="channels-last")
     parser.add_argument("--compile", action="store_true", help="torch.compile")
@@ -78,10 +116,15 @@ def main():
     torch.backends.cudnn.benchmark = True
     memory = torch.channels_last if args.layout == "channels-last" else torch.contiguous_format
 
-    model = ResNet20()
-    model.fill()
+    if args.model == "resnet20":
+        model = ResNet20()
+        model.fill()
+        x = torch.from_numpy(images(args.batch)).reshape(args.batch, 3, SIDE, SIDE)
+    else:
+        model = ResNet18()
+        x = torch.rand(args.batch, 3, 224, 224)
     model = model.to(device, memory_format=memory)
-    x = torch.from_numpy(images(args.batch)).reshape(args.batch, 3, SIDE, SIDE).to(device, memory_format=memory)
+    x = x.to(device, memory_format=memory)
     y = torch.from_numpy(labels(args.batch)).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     network = torch.compile(model, mode="reduce-overhead" if args.graphs else None) if args.compile else model
@@ -121,7 +164,7 @@ def main():
     print(json.dumps({
         "peer": "pytorch", "version": torch.__version__, "backend": f"{args.device}, {', '.join(parts)}", "device": name,
         "seconds_per_step": float(np.median(times)), "fastest": min(times), "steps": len(times),
-        "seconds_per_forward": float(np.median(forwards)), "loss": losses[-1], "losses": losses[:3],
+        "seconds_per_forward": float(np.median(forwards)), "loss": losses[-1], "losses": losses[:3] if args.model == "resnet20" else [],
     }))
 
 
