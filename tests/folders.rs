@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use program::{Place, Said, damage, records, started, with};
-use s3gpu::data::{Dataset, Manifest, Records, Splits};
+use s3gpu::data::{Dataset, Manifest, Source, Splits};
 use s3gpu::error::Error;
 use s3gpu::files::tensors;
 use s3gpu::gpu::{self, Gpu};
@@ -289,8 +289,8 @@ fn library_run(place: &Place) -> (Setup, Dataset) {
     (setup, data)
 }
 
-fn both(data: &Dataset) -> [&Records; 2] {
-    [&data.train, &data.test].map(|r| r.as_ref().expect("both were asked for"))
+fn both(data: &Dataset) -> [&dyn Source; 2] {
+    [&data.train, &data.test].map(|r| r.as_deref().expect("both were asked for"))
 }
 
 /// Goes on to the end, which must be that of the run in `whole`.

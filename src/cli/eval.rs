@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::data::{self, Manifest, Splits};
+use super::data::{DataArgs, remark};
+use crate::data::{self, Format, Manifest, Reading, Splits};
 use crate::error::{Error, Result};
+use crate::files::tensors::TensorFile;
 use crate::graph::lower::{Options, RungChoice};
 use crate::model::Values;
 use crate::train::Engine;
@@ -26,6 +28,8 @@ pub(super) struct EvalArgs {
     /// Folder with the data set's files, or its parent
     #[arg(long)]
     data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    images: DataArgs,
     /// Images at a time
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch_size: u32,
@@ -40,8 +44,34 @@ pub(super) struct EvalArgs {
     json: bool,
 }
 
+/// The data set that the flags name, at the size, crop and split that the weights were trained with where they do not say.
+fn data_set(args: &EvalArgs, file: &TensorFile, classes: u32) -> Result<(Manifest, Reading)> {
+    fn kept<T: std::str::FromStr>(file: &TensorFile, key: &str) -> Option<T> {
+        file.meta.get(key)?.parse().ok()
+    }
+    let images = &args.images;
+    let mut manifest = Manifest::find(&args.dataset)?;
+    let mut reading = images.how(Reading { val_split: images.val_split, ..Reading::default() });
+    if manifest.format != Format::Folder {
+        return Ok((manifest.with(images.image_size, images.pad)?, reading));
+    }
+    manifest = manifest.with(images.image_size.or(kept(file, "image_size")), images.pad.or(kept(file, "pad")))?;
+    if manifest.classes.is_empty() {
+        let names: Vec<String> =
+            file.meta.get("class_names").map(|n| n.split(',').map(str::to_string).collect()).unwrap_or_default();
+        manifest.classes = if names.len() == classes as usize { names } else { manifest.classes };
+        manifest = data::complete(manifest, args.data_dir.as_deref())?;
+    }
+    reading.seed = kept(file, "seed").unwrap_or_default();
+    let whole = args.data_dir.as_deref().map(data::lacks_split).transpose()?.unwrap_or_default();
+    reading.val_split = images.val_split.or_else(|| kept(file, "val_split").filter(|_| whole)).filter(|s| *s != 0.0);
+    if let (Some(share), None) = (reading.val_split, images.val_split) {
+        note!("note: on the share {share} that training kept to measure on; --val-split 0 takes all images");
+    }
+    Ok((manifest, reading))
+}
+
 pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
-    let manifest = Manifest::find(&args.dataset)?;
     let path = match args.weights.is_dir() {
         true => args.weights.join(crate::train::folder::BEST),
         false => args.weights.clone(),
@@ -49,13 +79,16 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
     let file = checkpoint::read(&path)?;
     let identity = Identity::read(&file, &path)?;
     let classes = checkpoint::classes(&file, &path)?;
+    let (manifest, reading) = data_set(args, &file, classes)?;
     if classes as usize != manifest.classes.len() {
         let what = format!("it tells {classes} classes apart, but {} has {}", manifest.name, manifest.classes.len());
         return Err(Error::checkpoint(&path, what, "choose the --dataset that it was trained on"));
     }
     let graph = build_graph(&identity, &manifest, classes)?;
-    let data = data::load(&manifest, args.data_dir.as_deref(), Splits { train: false, test: true })?;
-    let test = data.test.expect("the test set was asked for");
+    let data = data::open(&manifest, args.data_dir.as_deref(), Splits { train: false, test: true }, &reading)?;
+    let mut said = Vec::new();
+    remark(&data, &mut said);
+    let test = data.test.as_deref().expect("the test set was asked for");
     let options = Options {
         batch: args.batch_size.min(test.len() as u32),
         mean: identity.mean.clone().unwrap_or_else(|| manifest.mean.clone()),
@@ -67,7 +100,8 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
     let mut engine = Engine::new(super::open_gpu(args.adapter.as_deref())?, &graph, &options)?;
     engine.load(&Values::from_file(&graph, &engine.layout, &file, &path)?);
     let started = std::time::Instant::now();
-    let figures = engine.evaluate(&test)?;
+    let figures = engine.evaluate(test)?;
+    remark(&data, &mut said);
     let step = file.meta.get("step").and_then(|s| s.parse().ok()).unwrap_or(0u64).saturating_sub(1);
     let epoch = file.meta.get("epoch").and_then(|s| s.parse().ok()).unwrap_or(0);
     let record = eval_record(&figures, epoch, step);

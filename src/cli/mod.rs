@@ -14,6 +14,7 @@ macro_rules! note {
 }
 
 mod bench;
+mod data;
 mod devices;
 mod doctor;
 mod eval;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
+use super::data::{DataArgs, remark};
 use super::view::View;
-use crate::data::{self, Dataset, Manifest, Splits};
+use crate::data::{self, Dataset, Manifest, Source, Splits};
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
 use crate::gpu::Gpu;
@@ -25,12 +26,15 @@ use crate::tune;
 
 #[derive(Args)]
 pub(super) struct TrainArgs {
-    /// Data set: cifar10, cifar100 or shapes
+    /// Data set: cifar10, cifar100, shapes, mnist, fashion-mnist, imagenette, imagenet, folder (any image folder), or the
+    /// path of a .toml
     #[arg(long, required_unless_present = "resume")]
     dataset: Option<String>,
     /// Folder with the data set's files, or its parent
     #[arg(long)]
     data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    images: DataArgs,
     /// Network: resnet8, 14, 20, 32, 44, 56, 110 (CIFAR) or resnet18, 34, 50 (ImageNet)
     #[arg(long, default_value = "resnet20")]
     model: String,
@@ -130,8 +134,11 @@ pub(super) struct TrainArgs {
 }
 
 /// A resumed run keeps its settings; only where data and adapter are, and when to stop, may change.
-const NOT_WITH_RESUME: [&str; 29] = [
+const NOT_WITH_RESUME: [&str; 32] = [
     "dataset",
+    "image_size",
+    "pad",
+    "val_split",
     "model",
     "width",
     "shortcut",
@@ -172,7 +179,11 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode> {
 /// The configuration that the flags mean.
 fn config(args: &TrainArgs) -> Result<(Config, PathBuf)> {
     let dataset = args.dataset.clone().unwrap_or_default();
-    let manifest = Manifest::find(&dataset)?;
+    let manifest = Manifest::find(&dataset)?.with(args.images.image_size, args.images.pad)?;
+    let classes = match manifest.classes.is_empty() {
+        true => data::complete(manifest.clone(), args.data_dir.as_deref())?.classes,
+        false => Vec::new(),
+    };
     let spec = MethodSpec::find(&args.method, args.bits)?;
     let (mut mean, mut std) = (manifest.mean.clone(), manifest.std.clone());
     if let Some(path) = &args.init {
@@ -182,10 +193,14 @@ fn config(args: &TrainArgs) -> Result<(Config, PathBuf)> {
         (mean, std) = (file_mean.unwrap_or(mean), file_std.unwrap_or(std));
         checkpoint::check_channels(&mean, &std, manifest.channels, path)?;
     }
-    let folder = format!("runs/{dataset}-{}-{}", args.model, spec.title().replace(' ', "-"));
+    let folder = format!("runs/{}-{}-{}", manifest.name, args.model, spec.title().replace(' ', "-"));
     let config = Config {
         dataset,
         data_dir: args.data_dir.clone(),
+        image_size: args.images.image_size,
+        pad: args.images.pad,
+        val_split: args.images.val_split,
+        classes,
         model: args.model.clone(),
         width: args.width,
         shortcut: args.shortcut,
@@ -216,9 +231,10 @@ fn config(args: &TrainArgs) -> Result<(Config, PathBuf)> {
     Ok((config, args.out.clone().unwrap_or_else(|| folder.into())))
 }
 
-fn load(setup: &Setup, data_dir: Option<&Path>) -> Result<Dataset> {
-    let data = data::load(&setup.manifest, data_dir, Splits { train: true, test: true })?;
-    let count = data.train.as_ref().map_or(0, data::Records::len);
+fn load(setup: &Setup, images: &DataArgs) -> Result<Dataset> {
+    let (c, splits) = (&setup.config, Splits { train: true, test: true });
+    let data = data::open(&setup.manifest, c.data_dir.as_deref(), splits, &images.how(c.reading()))?;
+    let count = data.train.as_ref().map_or(0, Source::len);
     if setup.config.batch_size as usize > count {
         let what =
             format!("--batch-size {} is larger than the training set of {count} images", setup.config.batch_size);
@@ -227,8 +243,8 @@ fn load(setup: &Setup, data_dir: Option<&Path>) -> Result<Dataset> {
     Ok(data)
 }
 
-fn records(data: &Dataset) -> [&data::Records; 2] {
-    [&data.train, &data.test].map(|r| r.as_ref().expect("both splits were asked for"))
+fn sources(data: &Dataset) -> [&dyn Source; 2] {
+    [&data.train, &data.test].map(|s| s.as_deref().expect("both splits were asked for"))
 }
 
 fn start(args: TrainArgs) -> Result<ExitCode> {
@@ -244,11 +260,11 @@ fn start(args: TrainArgs) -> Result<ExitCode> {
         return dry_run(&setup, gpu, Progress::default().rungs(&setup.config.rungs));
     }
     folder::check_free(&out, args.force)?;
-    let data = load(&setup, args.data_dir.as_deref())?;
+    let data = load(&setup, &args.images)?;
     let gpu = super::open_gpu(args.adapter.as_deref())?;
     let cap = args.tune.then(|| Duration::from_secs(args.tune_seconds));
     setup.tuned = tune::rungs(&setup, &gpu, cap, &mut tell)?;
-    let mut run = Run::start(&setup, gpu, records(&data), &out, args.force)?;
+    let mut run = Run::start(&setup, gpu, sources(&data), &out, args.force)?;
     go(&setup, &data, &mut run, args.steps, &out)
 }
 
@@ -261,6 +277,11 @@ fn standing(setup: &Setup, last: &TensorFile, path: &Path) -> Result<Progress> {
             what,
             "one of the two files comes from another run: put the right one back",
         ));
+    }
+    let classes = setup.manifest.classes.join(",");
+    if let Some(found) = last.meta.get("class_names").filter(|found| **found != classes) {
+        let what = format!("its classes are {found}, but the data set now has {classes}");
+        return Err(Error::checkpoint(path, what, "give the run's own --data-dir"));
     }
     checkpoint::progress(last, path)
 }
@@ -294,8 +315,8 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
     let last = checkpoint::read(&path)?;
     let progress = standing(&setup, &last, &path)?;
     let total = total(&progress);
-    let data = load(&setup, setup.config.data_dir.as_deref())?;
-    let found = records(&data).map(|d| d.len() as u64);
+    let data = load(&setup, &args.images)?;
+    let found = sources(&data).map(|d| d.len() as u64);
     if found != progress.images {
         let [(train, test), (had, had_test)] = [found, progress.images].map(|[a, b]| (a, b));
         let what = format!(
@@ -304,7 +325,7 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
         return Err(Error::checkpoint(&path, what, "give the run's own --data-dir"));
     }
     let gpu = super::open_gpu(args.adapter.as_deref())?;
-    let mut run = Run::resume(&setup, gpu, records(&data), claim, last)?;
+    let mut run = Run::resume(&setup, gpu, sources(&data), claim, last)?;
     let (now, before) = (run.progress(), &progress);
     if now.rungs != before.rungs {
         note!(
@@ -318,7 +339,7 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
 }
 
 fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Path) -> Result<ExitCode> {
-    let [train, test] = records(data);
+    let [train, test] = sources(data);
     let engine = run.engine();
     note!(
         "{} {} on {}: {} training images, {} test images; {} dispatches a step, {} on the device",
@@ -330,6 +351,8 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Pa
         engine.dispatches(),
         super::bytes(engine.exec.plan.bytes())
     );
+    let mut said = Vec::new();
+    remark(data, &mut said);
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     let handler = move || {
@@ -344,6 +367,7 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Pa
     let mut view = View::new(setup.config.epochs);
     let outcome = run.train(steps, &stop, &mut view);
     view.finish();
+    remark(data, &mut said);
     let on = format!("s3gpu train --resume {}", out.display());
     Ok(match outcome? {
         Outcome::Finished => {

@@ -41,7 +41,11 @@ impl View {
 
 fn summary(r: &TrainRecord) -> String {
     let share = 100.0 * r.correct as f64 / r.count.max(1) as f64;
-    format!("loss {:.4}, {share:.1} % right, lr {:.4}, {:.0} images/s", r.loss, r.lr, r.images_per_s)
+    let wait = match r.data_wait {
+        wait if wait < 0.01 => String::new(),
+        wait => format!(", {:.0} % of the time waiting for images", 100.0 * wait),
+    };
+    format!("loss {:.4}, {share:.1} % right, lr {:.4}, {:.0} images/s{wait}", r.loss, r.lr, r.images_per_s)
 }
 
 impl Observer for View {

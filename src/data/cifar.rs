@@ -5,11 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Format, Manifest, Records, Splits};
+use super::{Format, Manifest, Records, Splits, tarball};
 use crate::error::{Error, Result};
 
 /// The largest file that is read; the official ones are below 160 MB.
 const MAX_FILE_BYTES: u64 = 1 << 30;
+const UNPACK: &str = "the file is damaged or not of this data set: unpack the archive again";
 
 /// Where a format keeps its files, and what a record's label bytes are.
 struct Layout {
@@ -47,15 +48,46 @@ impl Layout {
 /// Words for a hint: the folder that `--data-dir` should name.
 pub(super) fn expected(manifest: &Manifest) -> String {
     let Layout { folder, train, test, .. } = Layout::of(manifest);
-    format!("the unpacked binary version: the folder {folder} with {train} and {test}, or its parent")
+    format!(
+        "the binary version, as its .tar.gz or unpacked: the folder {folder} with {train} and {test}, or its parent"
+    )
 }
 
-/// Reads the wanted splits (train, test) from `dir`, which is the folder of the files or its parent.
+/// Reads the wanted splits (train, test) from `dir`, which is the folder of the files, its parent, or the official archive.
 pub(super) fn load(manifest: &Manifest, dir: &Path, splits: Splits) -> Result<(Option<Records>, Option<Records>)> {
     let layout = Layout::of(manifest);
+    if dir.is_file() && tarball::is_one(dir) {
+        return unpack(manifest, &layout, dir, splits);
+    }
     let home = home(manifest, &layout, dir)?;
     let read = |wanted: bool, pattern: &str| wanted.then(|| read_split(manifest, &layout, &home, pattern)).transpose();
     Ok((read(splits.train, layout.train)?, read(splits.test, layout.test)?))
+}
+
+/// Reads the wanted splits from the archive.
+fn unpack(
+    manifest: &Manifest,
+    layout: &Layout,
+    archive: &Path,
+    splits: Splits,
+) -> Result<(Option<Records>, Option<Records>)> {
+    let parts = [(splits.train, layout.train), (splits.test, layout.test)];
+    let wanted = |name: &str| parts.iter().any(|(wanted, pattern)| *wanted && matches(pattern, name));
+    let members = tarball::members(archive, |folder, name| folder == layout.folder && wanted(name))?;
+    let [train, test] = parts.map(|(wanted, pattern)| {
+        let read = || {
+            let mut records = Records { image_len: manifest.image_len(), ..Records::default() };
+            for (name, bytes) in members.iter().filter(|(name, _)| matches(pattern, name)) {
+                append(&mut records, layout, &archive.join(name), bytes)?;
+            }
+            match records.is_empty() {
+                true => Err(Error::data(archive, format!("it holds no {}/{pattern}", layout.folder), UNPACK)),
+                false => Ok(records),
+            }
+        };
+        wanted.then(read).transpose()
+    });
+    Ok((train?, test?))
 }
 
 /// The folder that holds the files: `dir` or the official folder in it.
@@ -63,7 +95,7 @@ fn home(manifest: &Manifest, layout: &Layout, dir: &Path) -> Result<PathBuf> {
     let hint = || format!("let --data-dir name {}", expected(manifest));
     match fs::metadata(dir) {
         Ok(found) if found.is_dir() => {}
-        Ok(_) => return Err(Error::data(dir, "not a folder", hint())),
+        Ok(_) => return Err(Error::data(dir, "not a folder, nor a .tar.gz", hint())),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(Error::data(dir, "no such folder", hint())),
         Err(e) => return Err(Error::io(dir, "read")(e)),
     }
@@ -75,17 +107,20 @@ fn home(manifest: &Manifest, layout: &Layout, dir: &Path) -> Result<PathBuf> {
     Err(Error::data(dir, format!("holds none of the files of {}", manifest.name), hint()))
 }
 
+/// Whether a file's name is `pattern`, which may hold one `*`.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        Some((start, end)) => name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end),
+        None => name == pattern,
+    }
+}
+
 /// The files in `home` whose name is `pattern`, which may hold one `*`; sorted by name.
 fn find(home: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
-    let (start, end) = pattern.split_once('*').unwrap_or((pattern, ""));
-    let matches = |name: &str| match pattern.contains('*') {
-        true => name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end),
-        false => name == pattern,
-    };
     let mut files = Vec::new();
     for entry in fs::read_dir(home).map_err(Error::io(home, "read"))? {
         let entry = entry.map_err(Error::io(home, "read"))?;
-        if entry.file_name().to_str().is_some_and(matches) {
+        if entry.file_name().to_str().is_some_and(|name| matches(pattern, name)) {
             files.push(entry.path());
         }
     }
@@ -102,14 +137,13 @@ fn read_split(manifest: &Manifest, layout: &Layout, home: &Path, pattern: &str) 
     }
     let mut records = Records { image_len: manifest.image_len(), ..Records::default() };
     for file in files {
-        append(&mut records, layout, &file)?;
+        append(&mut records, layout, &file, &read(&file)?)?;
     }
     Ok(records)
 }
 
-/// Appends the records of one file.
-fn append(records: &mut Records, layout: &Layout, path: &Path) -> Result<()> {
-    const UNPACK: &str = "the file is damaged or not of this data set: unpack the archive again";
+/// The bytes of one file.
+fn read(path: &Path) -> Result<Vec<u8>> {
     let found = fs::metadata(path).map_err(Error::io(path, "read"))?;
     if !found.is_file() {
         return Err(Error::data(path, "not a regular file", UNPACK));
@@ -118,7 +152,11 @@ fn append(records: &mut Records, layout: &Layout, path: &Path) -> Result<()> {
         let what = format!("{} bytes, but a file of this format has at most {MAX_FILE_BYTES}", found.len());
         return Err(Error::data(path, what, UNPACK));
     }
-    let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
+    fs::read(path).map_err(Error::io(path, "read"))
+}
+
+/// Appends the records of one file.
+fn append(records: &mut Records, layout: &Layout, path: &Path, bytes: &[u8]) -> Result<()> {
     let record_len = layout.labels.len() + records.image_len;
     let (whole, rest) = (bytes.len() / record_len, bytes.len() % record_len);
     if bytes.is_empty() {
@@ -146,8 +184,11 @@ fn append(records: &mut Records, layout: &Layout, path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, write::GzEncoder};
+
     use super::*;
-    use crate::data::{self, Dataset};
 
     const BOTH: Splits = Splits { train: true, test: true };
 
@@ -172,8 +213,30 @@ mod tests {
         dir
     }
 
-    fn load(name: &str, dir: &Path, splits: Splits) -> Result<Dataset> {
-        data::load(&Manifest::find(name).unwrap(), Some(dir), splits)
+    fn load(name: &str, dir: &Path, splits: Splits) -> Result<(Option<Records>, Option<Records>)> {
+        super::load(&Manifest::find(name).unwrap(), dir, splits)
+    }
+
+    /// A member of an archive: a file, or a link where the bytes are `None`.
+    type Member<'a> = (&'a str, Option<Vec<u8>>);
+
+    fn archive(members: &[Member]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        for (name, bytes) in members {
+            let mut header = tar::Header::new_gnu();
+            match bytes {
+                Some(bytes) => {
+                    header.set_size(bytes.len() as u64);
+                    tar.append_data(&mut header, name, &bytes[..]).unwrap();
+                }
+                None => {
+                    header.set_entry_type(tar::EntryType::Symlink);
+                    header.set_size(0);
+                    tar.append_link(&mut header, name, "/etc/passwd").unwrap();
+                }
+            }
+        }
+        tar.into_inner().unwrap().finish().unwrap()
     }
 
     /// The message of a load that must fail, which names `dir`, or `path` in it, and gives a way out on its own line.
@@ -196,8 +259,8 @@ mod tests {
                 (&format!("{sub}data_batch_1.bin.part"), vec![1, 2, 3]),
                 (&format!("{sub}batches.meta.txt"), b"airplane".to_vec()),
             ]);
-            let set = load("cifar10", dir.path(), BOTH).unwrap();
-            let (train, test) = (set.train.unwrap(), set.test.unwrap());
+            let (train, test) = load("cifar10", dir.path(), BOTH).unwrap();
+            let (train, test) = (train.unwrap(), test.unwrap());
             assert_eq!((train.labels.as_slice(), test.labels.as_slice()), (&[3, 0, 5, 9][..], &[1, 2][..]));
             assert_eq!((train.image_len, train.pixels.len()), (3072, 4 * 3072));
             // Label byte left out, every image at its place.
@@ -214,18 +277,18 @@ mod tests {
                 (&format!("{sub}train.bin"), file(&[&[19, 99], &[0, 50]])),
                 (&format!("{sub}test.bin"), file(&[&[4, 0]])),
             ]);
-            let set = load("cifar100", dir.path(), BOTH).unwrap();
-            assert_eq!(set.train.as_ref().unwrap().labels, [99, 50]);
-            assert_eq!(set.train.unwrap().image(1)[..2], [50, 51]);
-            assert_eq!(set.test.unwrap().labels, [0]);
+            let (train, test) = load("cifar100", dir.path(), BOTH).unwrap();
+            assert_eq!(train.as_ref().unwrap().labels, [99, 50]);
+            assert_eq!(train.unwrap().image(1)[..2], [50, 51]);
+            assert_eq!(test.unwrap().labels, [0]);
         }
     }
 
     #[test]
     fn only_the_wanted_split_is_read() {
         let dir = folder(&[("data_batch_1.bin", vec![1]), ("test_batch.bin", file(&[&[1]]))]);
-        let set = load("cifar10", dir.path(), Splits { train: false, test: true }).unwrap();
-        assert_eq!((set.train, set.test.map(|t| t.len())), (None, Some(1)));
+        let (train, test) = load("cifar10", dir.path(), Splits { train: false, test: true }).unwrap();
+        assert_eq!((train, test.map(|t| t.len())), (None, Some(1)));
         refusal("cifar10", dir.path(), "data_batch_1.bin");
     }
 
@@ -280,6 +343,56 @@ mod tests {
 
         let dir = folder(&[("train.bin/x", vec![]), ("test.bin", file(&[&[1, 1]]))]);
         assert!(refusal("cifar100", dir.path(), "train.bin").contains("not a regular file"));
+    }
+
+    #[test]
+    fn the_official_archive_is_read_as_it_is() {
+        let [first, second] = [file(&[&[3], &[0]]), file(&[&[9]])];
+        let whole = archive(&[
+            ("cifar-10-batches-bin/test_batch.bin", Some(file(&[&[1]]))),
+            ("cifar-10-batches-bin/data_batch_2.bin", Some(second)),
+            ("cifar-10-batches-bin/readme.html", Some(vec![1, 2, 3])),
+            ("./cifar-10-batches-bin/data_batch_1.bin", Some(first)),
+            // Of another folder.
+            ("data_batch_3.bin", Some(vec![1])),
+        ]);
+        let dir = folder(&[("any.name", whole)]);
+        let (train, test) = load("cifar10", &dir.path().join("any.name"), BOTH).unwrap();
+        assert_eq!((train.as_ref().unwrap().labels.as_slice(), test.unwrap().labels), (&[3, 0, 9][..], vec![1]));
+        assert_eq!(train.unwrap().image(2)[..2], [9, 10]);
+    }
+
+    #[test]
+    fn hostile_archives_are_refused() {
+        let name = "cifar-10-batches-bin/data_batch_1.bin";
+        let test = || ("cifar-10-batches-bin/test_batch.bin", Some(file(&[&[1]])));
+        let good = archive(&[test(), (name, Some(file(&[&[1]])))]);
+        // A tar header that promises 256 GiB.
+        let mut header = tar::Header::new_gnu();
+        header.set_path(name).unwrap();
+        header.set_size(1 << 38);
+        header.set_cksum();
+        let mut promise = GzEncoder::new(Vec::new(), Compression::fast());
+        promise.write_all(header.as_bytes()).unwrap();
+        for (bytes, words) in [
+            (archive(&[test(), (name, None)]), "not a regular file (Symlink)"),
+            (archive(&[test(), (name, Some(vec![1])), (name, Some(vec![1]))]), "data_batch_1.bin twice"),
+            (archive(&[test(), (name, Some(vec![1; 5000]))]), "truncated: 1 whole records"),
+            (
+                archive(&[test(), ("data_batch_1.bin", Some(file(&[&[1]])))]),
+                "holds no cifar-10-batches-bin/data_batch_*.bin",
+            ),
+            (promise.finish().unwrap(), "more than 1073741824"),
+            (good[..good.len() / 2].to_vec(), "not a whole .tar.gz"),
+            ([&good[..30], &[7; 300][..]].concat(), "not a whole .tar.gz"),
+        ] {
+            let dir = folder(&[("a.tar.gz", bytes)]);
+            let text = load("cifar10", &dir.path().join("a.tar.gz"), BOTH).unwrap_err().to_string();
+            assert!(
+                text.contains(words) && text.contains("a.tar.gz") && text.contains("\n  "),
+                "no `{words}` in {text}"
+            );
+        }
     }
 
     #[test]

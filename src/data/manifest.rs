@@ -1,15 +1,25 @@
 //! What a data set is: the TOML files of `datasets/`, carried by the binary.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::shapes;
+use super::transform::Jitter;
 use crate::error::{Error, Result};
 
 /// The built-in manifests: name and text. The name is also the file's stem.
-const BUILT_IN: [(&str, &str); 3] = [
+const BUILT_IN: [(&str, &str); 8] = [
     ("cifar10", include_str!("../../datasets/cifar10.toml")),
     ("cifar100", include_str!("../../datasets/cifar100.toml")),
     ("shapes", include_str!("../../datasets/shapes.toml")),
+    ("mnist", include_str!("../../datasets/mnist.toml")),
+    ("fashion-mnist", include_str!("../../datasets/fashion-mnist.toml")),
+    ("imagenette", include_str!("../../datasets/imagenette.toml")),
+    ("imagenet", include_str!("../../datasets/imagenet.toml")),
+    ("folder", include_str!("../../datasets/folder.toml")),
 ];
 
 /// How the images of a data set are stored or made.
@@ -20,6 +30,10 @@ pub enum Format {
     Cifar10,
     /// CIFAR-100's binary files: a coarse and a fine label byte, then the planes.
     Cifar100,
+    /// IDX files, as of MNIST.
+    Idx,
+    /// JPEG, PNG and WebP files in a folder for each class.
+    Folder,
     /// Drawn by the program.
     Shapes,
 }
@@ -54,16 +68,23 @@ pub struct Manifest {
     pub height: usize,
     /// Image width in pixels, W.
     pub width: usize,
-    /// Class names; a label is an index into them.
+    /// Class names; a label is an index into them. Empty for [`Format::Folder`] where the folders' names are to be taken.
+    #[serde(default)]
     pub classes: Vec<String>,
+    /// For [`Format::Folder`]: the class folders' names in the order of the classes, where they differ.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<String>,
     /// Mean of each channel over the training images, of pixels scaled to 0 … 1. Length C.
     pub mean: Vec<f32>,
     /// Standard deviation of each channel, likewise.
     pub std: Vec<f32>,
-    /// Augmentation: zero pixels added on each side before a random crop back to H × W.
+    /// Augmentation: zero pixels added on each side before a random crop back to H × W. For [`Format::Folder`], 0 means
+    /// random resized crops instead.
     pub pad: usize,
     /// Augmentation: whether images are mirrored left to right at random.
     pub flip: bool,
+    /// Augmentation, for [`Format::Folder`] only: random changes of colour.
+    pub jitter: Option<Jitter>,
     /// For [`Format::Shapes`] only.
     pub generator: Option<Generator>,
 }
@@ -74,16 +95,22 @@ impl Manifest {
         BUILT_IN.iter().map(|(name, _)| *name)
     }
 
-    /// The built-in data set of that name.
+    /// The built-in data set of that name, or the one that a TOML file of the user's describes: a path that ends in
+    /// `.toml`.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an unknown name; it lists the known ones.
+    /// [`Error::Usage`] for an unknown name; it lists the known ones. As [`Manifest::parse`]; [`Error::Io`] for a file
+    /// that cannot be read.
     pub fn find(name: &str) -> Result<Self> {
-        let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name).ok_or_else(|| {
-            let known: Vec<_> = Self::names().collect();
-            Error::usage(format!("unknown data set `{name}`"), format!("--dataset takes one of: {}", known.join(", ")))
-        })?;
-        Self::parse(text, &format!("datasets/{name}.toml"))
+        if let Some((_, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
+            return Self::parse(text, &format!("datasets/{name}.toml"));
+        }
+        if name.ends_with(".toml") {
+            return Self::parse(&read(Path::new(name))?, name);
+        }
+        let known: Vec<_> = Self::names().collect();
+        let hint = format!("--dataset takes one of: {}; or the path of a .toml", known.join(", "));
+        Err(Error::usage(format!("unknown data set `{name}`"), hint))
     }
 
     /// A manifest from its TOML text; `path` is where it is from, for the errors.
@@ -98,6 +125,25 @@ impl Manifest {
         match manifest.fault() {
             None => Ok(manifest),
             Some(fault) => Err(Error::data(path, fault, "correct the manifest")),
+        }
+    }
+
+    /// The same with images of another size, for an image folder, or another crop.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the format's size is fixed, or they cannot be.
+    pub fn with(mut self, image_size: Option<usize>, pad: Option<usize>) -> Result<Self> {
+        if let (Some(size), false) = (image_size, self.format == Format::Folder) {
+            let what = format!("--image-size is {size}, but {} has {} x {} pixels", self.name, self.height, self.width);
+            return Err(Error::usage(what, "leave --image-size out; it is for image folders"));
+        }
+        if let Some(size) = image_size {
+            (self.height, self.width) = (size, size);
+        }
+        self.pad = pad.unwrap_or(self.pad);
+        match self.fault() {
+            None => Ok(self),
+            Some(fault) => Err(Error::usage(fault, "choose another --image-size or --pad")),
         }
     }
 
@@ -131,23 +177,61 @@ impl Manifest {
         if !self.mean.iter().all(|m| m.is_finite()) || !self.std.iter().all(|s| s.is_finite() && *s > 0.0) {
             return Some("mean must be finite, and std finite and above 0".into());
         }
-        let distinct: std::collections::BTreeSet<_> = self.classes.iter().collect();
-        if distinct.len() < self.classes.len() || self.classes.len() < 2 {
+        let letters = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(letters) {
+            return Some(format!("name is `{}`, but may hold letters, digits, -, _ and . only", self.name));
+        }
+        let folder = self.format == Format::Folder;
+        let distinct = |names: &[String]| names.iter().collect::<std::collections::BTreeSet<_>>().len();
+        let from_folders = folder && self.classes.is_empty();
+        if !from_folders && (distinct(&self.classes) < self.classes.len() || self.classes.len() < 2) {
             return Some("classes must be at least two different names".into());
         }
+        if !folder && (self.jitter.is_some() || !self.folders.is_empty()) {
+            return Some("folders and [jitter] are for the format folder only".into());
+        }
+        if !self.folders.is_empty() && [self.folders.len(), distinct(&self.folders)] != [self.classes.len(); 2] {
+            return Some("folders must be as many different names as there are classes".into());
+        }
+        if let Some(fault) = self.jitter.and_then(|jitter| jitter.fault()) {
+            return Some(fault);
+        }
         match (self.format, &self.generator) {
-            (Format::Cifar10 | Format::Cifar100, Some(_)) => Some("[generator] is for the format shapes only".into()),
-            // A label is one byte there.
-            (Format::Cifar10 | Format::Cifar100, None) if self.classes.len() > 256 => {
-                Some(format!("{} classes, but this format's labels end at 255", self.classes.len()))
+            (Format::Shapes, _) => {}
+            (_, Some(_)) => return Some("[generator] is for the format shapes only".into()),
+            (Format::Idx, _) if self.channels != 1 => {
+                return Some(format!("channels is {}, but this format's images have 1", self.channels));
             }
-            (Format::Cifar10 | Format::Cifar100, None) => None,
+            (Format::Folder, _) if ![1, 3].contains(&self.channels) => {
+                return Some(format!("channels is {}, but must be 1 (grey) or 3 (colour)", self.channels));
+            }
+            (Format::Folder, _) => {}
+            // A label is one byte there.
+            _ if self.classes.len() > 256 => {
+                return Some(format!("{} classes, but this format's labels end at 255", self.classes.len()));
+            }
+            _ => {}
+        }
+        match (self.format, &self.generator) {
             (Format::Shapes, None) => Some("the format shapes needs [generator] with seed, train and test".into()),
             (Format::Shapes, Some(g)) if g.train == 0 || g.test == 0 => {
                 Some("[generator] must ask for at least one training and one test image".into())
             }
             (Format::Shapes, Some(_)) => shapes::fault(self),
+            _ => None,
         }
+    }
+}
+
+/// The text of a user's manifest.
+fn read(path: &Path) -> Result<String> {
+    const MOST: u64 = 16 << 20;
+    let mut text = String::new();
+    let file = File::open(path).map_err(Error::io(path, "read"))?;
+    file.take(MOST + 1).read_to_string(&mut text).map_err(Error::io(path, "read"))?;
+    match text.len() as u64 > MOST {
+        true => Err(Error::data(path, format!("more than {MOST} bytes"), "is it a data set's manifest?")),
+        false => Ok(text),
     }
 }
 
@@ -160,10 +244,15 @@ mod tests {
         for (name, _) in BUILT_IN {
             let manifest = Manifest::find(name).unwrap();
             assert_eq!(manifest.name, name);
-            assert_eq!((manifest.channels, manifest.height, manifest.width), (3, 32, 32));
-            assert_eq!(manifest.image_len(), 3072);
-            assert_eq!((manifest.pad, manifest.flip), (4, true));
+            let shape = (manifest.channels, manifest.height, manifest.width, manifest.pad, manifest.flip);
+            let want = match manifest.format {
+                Format::Cifar10 | Format::Cifar100 | Format::Shapes => (3, 32, 32, 4, true),
+                Format::Idx => (1, 28, 28, 2, name == "fashion-mnist"),
+                Format::Folder => (3, 224, 224, 0, true),
+            };
+            assert_eq!(shape, want, "{name}");
         }
+        assert_eq!(Manifest::find("cifar10").unwrap().image_len(), 3072);
         assert_eq!(Manifest::find("cifar10").unwrap().classes.len(), 10);
         // The official order of the fine labels is alphabetical.
         let fine = Manifest::find("cifar100").unwrap().classes;
@@ -180,8 +269,23 @@ mod tests {
     }
 
     #[test]
+    fn a_users_own_manifest_is_read_by_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mine.toml");
+        let find = |path: &Path| Manifest::find(path.to_str().unwrap());
+        assert!(find(&path).unwrap_err().to_string().contains("mine.toml: cannot read"));
+        std::fs::write(&path, BUILT_IN[0].1.replace("\"cifar10\"\ntitle", "\"mine\"\ntitle")).unwrap();
+        assert_eq!(find(&path).unwrap().name, "mine");
+        std::fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert!(find(&path).unwrap_err().to_string().contains("mine.toml"));
+        std::fs::write(&path, "name = 3").unwrap();
+        assert!(find(&path).unwrap_err().to_string().contains("not a data set's manifest"));
+    }
+
+    #[test]
     fn damaged_manifests_are_refused_by_key() {
-        let [cifar, shapes] = ["cifar10", "shapes"].map(|n| BUILT_IN.iter().find(|b| b.0 == n).unwrap().1);
+        let [cifar, mnist, imagenette, shapes] =
+            ["cifar10", "mnist", "imagenette", "shapes"].map(|n| BUILT_IN.iter().find(|b| b.0 == n).unwrap().1);
         for (text, from, to, word) in [
             (cifar, "pad = 4", "pad = 4\ncolour = 1", "colour"),
             (cifar, "pad = 4", "", "pad"),
@@ -194,6 +298,14 @@ mod tests {
             (cifar, "\"bird\"", "\"cat\"", "classes"),
             (cifar, "\"cifar10\"\nlicence", "\"png\"\nlicence", "png"),
             (cifar, "flip = true", "flip = true\n[generator]\nseed = 1\ntrain = 1\ntest = 1", "[generator]"),
+            (cifar, "name = \"cifar10\"", "name = \"../cifar10\"", "../cifar10"),
+            (cifar, "flip = true", "flip = true\n[jitter]\ncontrast = 0.4", "jitter"),
+            (mnist, "channels = 1", "channels = 3", "mean"),
+            (imagenette, "channels = 3", "channels = 4", "mean"),
+            (imagenette, "\"tench\"", "\"parachute\"", "classes"),
+            (imagenette, "\"n01440764\"", "\"n03888257\"", "folders"),
+            (imagenette, "flip = true", "flip = true\n[jitter]\ncontrast = -0.4", "contrast is -0.4"),
+            (imagenette, "flip = true", "flip = true\n[jitter]\nhue = 0.4", "hue"),
             (shapes, "train = 8000", "train = 0", "training"),
             (shapes, "train = 8000", "train = 8000\ntrane = 1", "trane"),
             (shapes, "\"star\"", "\"sun\"", "sun"),

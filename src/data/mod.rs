@@ -1,5 +1,6 @@
-//! Data sets: what one is ([`manifest`]), its images in memory ([`Records`]), one reader a format, and the order in
-//! which they are shown ([`sampler`]). A new data set is one TOML in `datasets/`, a new format one file here.
+//! Data sets: what one is ([`manifest`]), its images in memory ([`Records`]) or decoded on the way, one reader a format,
+//! what hands them out ([`source`]) ahead of time ([`ahead`]), and the order in which they are shown ([`sampler`]). A new
+//! data set is one TOML in `datasets/`, a new format one file here.
 
 use std::path::Path;
 
@@ -7,12 +8,22 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use crate::error::{Error, Result};
 
+pub mod ahead;
 mod cifar;
+mod folder;
+mod idx;
 pub mod manifest;
+mod picture;
 pub mod sampler;
 mod shapes;
+pub mod source;
+mod tarball;
+mod transform;
 
+pub use ahead::Ahead;
 pub use manifest::{Format, Generator, Manifest};
+pub use source::{Source, View};
+pub use transform::Jitter;
 
 /// Images and their labels, all in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,33 +67,70 @@ pub struct Splits {
     pub test: bool,
 }
 
+/// How a data set is read, beside what its manifest says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// Seed of the random crops, colours and split of image folders.
+    pub seed: u64,
+    /// Whether the images to train on are shown with random crops and colours.
+    pub augment: bool,
+    /// Share of each class that is kept to measure on, for image folders without a split of their own.
+    pub val_split: Option<f64>,
+    /// Threads that decode; 0 stands for as many as the machine has.
+    pub threads: usize,
+    /// Bytes of decoded images that are kept for the next epoch.
+    pub cache: u64,
+    /// Whether a damaged file is an error.
+    pub strict: bool,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { seed: 0, augment: true, val_split: None, threads: 0, cache: 0, strict: false }
+    }
+}
+
+impl Reading {
+    /// Threads that decode, at least 1.
+    pub fn threads(&self) -> usize {
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        if self.threads == 0 { all() } else { self.threads }
+    }
+}
+
 /// A data set with the splits that were asked for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Dataset {
     /// What the data set is.
     pub manifest: Manifest,
     /// The images to train on, if asked for; never empty.
-    pub train: Option<Records>,
+    pub train: Option<Box<dyn Source>>,
     /// The images to evaluate on, if asked for; never empty.
-    pub test: Option<Records>,
+    pub test: Option<Box<dyn Source>>,
 }
 
-/// Reads, or draws, the wanted splits of a data set.
+/// Opens the wanted splits of a data set, read as [`Reading::default`] says.
+///
+/// # Errors
+/// As [`open`].
+pub fn load(manifest: &Manifest, data_dir: Option<&Path>, splits: Splits) -> Result<Dataset> {
+    open(manifest, data_dir, splits, &Reading::default())
+}
+
+/// Reads, draws, or lists the wanted splits of a data set.
 ///
 /// # Errors
 /// [`Error::Usage`] when `data_dir` is missing for a set that is read from files, or given for one that is drawn;
 /// [`Error::Data`] when files are missing, empty, truncated, too large or hold a label out of range;
 /// [`Error::Io`] when the system refuses to read them.
-pub fn load(manifest: &Manifest, data_dir: Option<&Path>, splits: Splits) -> Result<Dataset> {
+pub fn open(manifest: &Manifest, data_dir: Option<&Path>, splits: Splits, reading: &Reading) -> Result<Dataset> {
+    let manifest = complete(manifest.clone(), data_dir)?;
+    if let (Some(_), false) = (reading.val_split, manifest.format == Format::Folder) {
+        let what = format!("--val-split is given, but {} has images to measure on of its own", manifest.name);
+        return Err(Error::usage(what, "leave --val-split out; it is for image folders"));
+    }
     let (train, test) = match (manifest.format, data_dir) {
-        (Format::Cifar10 | Format::Cifar100, Some(dir)) => cifar::load(manifest, dir, splits)?,
-        (Format::Cifar10 | Format::Cifar100, None) => {
-            return Err(Error::usage(
-                format!("--dataset {} is read from files, but no --data-dir is given", manifest.name),
-                format!("add --data-dir FOLDER, {}", cifar::expected(manifest)),
-            ));
-        }
-        (Format::Shapes, None) => shapes::draw(manifest, splits),
+        (Format::Shapes, None) => boxed(shapes::draw(&manifest, splits)),
         (Format::Shapes, Some(dir)) => {
             return Err(Error::usage(
                 format!(
@@ -93,8 +141,46 @@ pub fn load(manifest: &Manifest, data_dir: Option<&Path>, splits: Splits) -> Res
                 "drop --data-dir, or name the data set that lies there with --dataset",
             ));
         }
+        (_, None) => return Err(no_folder(&manifest)),
+        (Format::Cifar10 | Format::Cifar100, Some(dir)) => boxed(cifar::load(&manifest, dir, splits)?),
+        (Format::Idx, Some(dir)) => boxed(idx::load(&manifest, dir, splits)?),
+        (Format::Folder, Some(dir)) => boxed(folder::load(&manifest, dir, splits, reading)?),
     };
-    Ok(Dataset { manifest: manifest.clone(), train, test })
+    Ok(Dataset { manifest, train, test })
+}
+
+/// The manifest with its classes, which an image folder's may leave to the folders' names in `data_dir`.
+///
+/// # Errors
+/// [`Error::Usage`] without a folder, [`Error::Data`] for one without class folders.
+pub fn complete(mut manifest: Manifest, data_dir: Option<&Path>) -> Result<Manifest> {
+    if manifest.classes.is_empty() {
+        manifest.classes = folder::class_names(data_dir.ok_or_else(|| no_folder(&manifest))?)?;
+    }
+    Ok(manifest)
+}
+
+/// Whether an image folder has no images to measure on beside those to train on, so that [`Reading::val_split`] applies.
+///
+/// # Errors
+/// [`Error::Data`] for a folder without class folders.
+pub fn lacks_split(dir: &Path) -> Result<bool> {
+    folder::lacks_split(dir)
+}
+
+fn no_folder(manifest: &Manifest) -> Error {
+    let expected = match manifest.format {
+        Format::Cifar10 | Format::Cifar100 => cifar::expected(manifest),
+        Format::Idx => idx::EXPECTED.into(),
+        Format::Folder | Format::Shapes => folder::EXPECTED.into(),
+    };
+    let what = format!("--dataset {} is read from files, but no --data-dir is given", manifest.name);
+    Error::usage(what, format!("add --data-dir FOLDER, {expected}"))
+}
+
+fn boxed<S: Source + 'static>(splits: (Option<S>, Option<S>)) -> (Option<Box<dyn Source>>, Option<Box<dyn Source>>) {
+    let boxed = |split: Option<S>| split.map(|s| Box::new(s) as Box<dyn Source>);
+    (boxed(splits.0), boxed(splits.1))
 }
 
 /// Random numbers for one `purpose` and one `index` (an epoch, a record) of a seed. The three together are ChaCha's
@@ -120,11 +206,22 @@ mod tests {
     }
 
     #[test]
+    fn only_image_folders_are_split() {
+        let reading = Reading { val_split: Some(0.1), ..Reading::default() };
+        let splits = Splits { train: true, test: true };
+        let error = open(&Manifest::find("shapes").unwrap(), None, splits, &reading).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("leave --val-split out"), "{error}");
+    }
+
+    #[test]
     fn data_dir_is_asked_for_exactly_where_it_is_used() {
         let splits = Splits { train: true, test: true };
         for (name, dir, words) in [
             ("cifar10", None, ["--data-dir", "data_batch_*.bin"]),
             ("cifar100", None, ["--data-dir", "train.bin"]),
+            ("mnist", None, ["--data-dir", "train-images-idx3-ubyte"]),
+            ("imagenette", None, ["--data-dir", "train/ and val/"]),
+            ("folder", None, ["--data-dir", "--val-split 0.1"]),
             ("shapes", Some(Path::new("photos")), ["photos", "drop --data-dir"]),
         ] {
             let error = load(&Manifest::find(name).unwrap(), dir, splits).unwrap_err();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::{self, Manifest, Reading};
 use crate::error::{Error, Result};
 use crate::methods::{LatentInit, MethodSpec};
 use crate::model::Shortcut;
@@ -30,6 +31,18 @@ pub struct Config {
     /// Where its files are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
+    /// Height and width of an image folder's images, where they are not the data set's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
+    /// Black pixels around an image before the crop, where they are not the data set's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pad: Option<usize>,
+    /// Share of each class that is kept to measure on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_split: Option<f64>,
+    /// Names of the classes, where the data set leaves them to an image folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
     /// Network.
     pub model: String,
     /// Factor on its channel counts.
@@ -132,6 +145,23 @@ impl Config {
         Ok(())
     }
 
+    /// The data set, at the configuration's size and crop, with its classes.
+    ///
+    /// # Errors
+    /// As [`Manifest::find`], [`Manifest::with`] and [`data::complete`].
+    pub fn manifest(&self) -> Result<Manifest> {
+        let mut manifest = Manifest::find(&self.dataset)?.with(self.image_size, self.pad)?;
+        if manifest.classes.is_empty() {
+            manifest.classes.clone_from(&self.classes);
+        }
+        data::complete(manifest, self.data_dir.as_deref())
+    }
+
+    /// How the data set is read.
+    pub fn reading(&self) -> Reading {
+        Reading { seed: self.seed, augment: self.augment, val_split: self.val_split, ..Reading::default() }
+    }
+
     /// Steps in an epoch over `images`; the last may be a partial batch.
     pub fn steps_per_epoch(&self, images: u64) -> u64 {
         images.div_ceil(u64::from(self.batch_size))
@@ -158,6 +188,10 @@ impl Default for Config {
         Self {
             dataset: "shapes".into(),
             data_dir: None,
+            image_size: None,
+            pad: None,
+            val_split: None,
+            classes: Vec::new(),
             model: "resnet20".into(),
             width: 1,
             shortcut: Shortcut::Pad,

@@ -174,7 +174,17 @@ mod tests {
 
     fn train(step: u64, loss: f64, correct: u64) -> Record {
         let (regularizer, lr, images_per_s) = (0.0, 0.1, 900.0);
-        Record::Train(TrainRecord { epoch: 0, step, loss, regularizer, correct, count: 100, lr, images_per_s })
+        Record::Train(TrainRecord {
+            epoch: 0,
+            step,
+            loss,
+            regularizer,
+            correct,
+            count: 100,
+            lr,
+            images_per_s,
+            data_wait: 0.0,
+        })
     }
 
     fn eval(step: u64, loss: f64, top1: f64) -> Record {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use crate::data::Records;
+use crate::data::{Ahead, Source, View};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::graph::layout::GroupSize;
@@ -171,25 +171,24 @@ impl Engine {
     }
 
     /// Sends a batch: labels, image numbers, pixels.
-    fn send(&mut self, records: &Records, indices: &[u32]) {
+    fn send(&mut self, source: &dyn Source, indices: &[u32], view: View) -> Result<()> {
         let words = &mut self.words;
         let n = self.max_n as usize;
-        let bytes = indices.len() * records.image_len;
+        let bytes = indices.len() * source.image_len();
         words.clear();
         words.resize(2 * n + bytes.div_ceil(4), 0);
         for (i, index) in indices.iter().enumerate() {
-            words[i] = records.label(*index as usize);
+            words[i] = source.label(*index as usize);
             words[n + i] = *index;
         }
         let pixels = bytemuck::cast_slice_mut::<u32, u8>(&mut words[2 * n..]);
-        for (to, index) in pixels.chunks_exact_mut(records.image_len).zip(indices) {
-            to.copy_from_slice(records.image(*index as usize));
-        }
+        source.fill(indices, view, &mut pixels[..bytes])?;
         // The shader takes bytes from words, low byte first.
         if cfg!(target_endian = "big") {
             words[2 * n..].iter_mut().for_each(|w| *w = w.to_le());
         }
         self.exec.write(self.batch, &self.words);
+        Ok(())
     }
 
     fn submit(&mut self, section: usize, vars: &Vars) -> Result<()> {
@@ -207,13 +206,13 @@ impl Engine {
         self.pending == RING_SLOTS
     }
 
-    /// Submits one training step on these records.
+    /// Submits one training step on these images.
     ///
     /// # Errors
-    /// As [`Gpu::wait`].
-    pub fn step(&mut self, records: &Records, indices: &[u32], epoch: u32, rate: f32) -> Result<()> {
+    /// As [`Gpu::wait`] and [`Source::fill`].
+    pub fn step(&mut self, source: &dyn Source, indices: &[u32], epoch: u32, rate: f32) -> Result<()> {
         let started = Instant::now();
-        self.send(records, indices);
+        self.send(source, indices, View::Train { epoch })?;
         let vars = Vars { n: indices.len() as u32, epoch, slot: self.pending, rate };
         self.submit(TRAIN, &vars)?;
         self.pending += 1;
@@ -250,29 +249,35 @@ impl Engine {
         Ok(slots.map(figure).collect())
     }
 
-    /// Loss and counts over all records, in order, without augmentation. Call [`Engine::figures`] first.
+    /// Loss and counts over all images, in order, without augmentation. Call [`Engine::figures`] first.
     ///
     /// # Errors
-    /// As [`Gpu::wait`].
-    pub fn evaluate(&mut self, records: &Records) -> Result<Figures> {
-        self.evaluate_with(records, |_, _| Ok(()))
+    /// As [`Gpu::wait`] and [`Source::fill`].
+    pub fn evaluate(&mut self, source: &dyn Source) -> Result<Figures> {
+        self.evaluate_with(source, |_, _| Ok(()))
     }
 
     /// Like [`Engine::evaluate`], calling `each(engine, images)` after every batch.
     ///
     /// # Errors
-    /// As [`Gpu::wait`], or what `each` returns.
+    /// As [`Engine::evaluate`], or what `each` returns.
     pub fn evaluate_with(
         &mut self,
-        records: &Records,
-        mut each: impl FnMut(&Self, usize) -> Result<()>,
+        source: &dyn Source,
+        each: impl FnMut(&Self, usize) -> Result<()>,
     ) -> Result<Figures> {
+        std::thread::scope(|scope| self.evaluate_ahead(&Ahead::new(scope, source), each))
+    }
+
+    fn evaluate_ahead(&mut self, source: &Ahead, mut each: impl FnMut(&Self, usize) -> Result<()>) -> Result<Figures> {
         debug_assert_eq!(self.pending, 0, "unread figures");
         self.submit(COMPOSE, &Vars::default())?;
         let mut total = Figures::default();
-        let order: Vec<u32> = (0..records.len() as u32).collect();
-        for indices in order.chunks(self.batch_size()) {
-            self.send(records, indices);
+        let order: Vec<u32> = (0..source.len() as u32).collect();
+        let batches = order.chunks(self.batch_size());
+        source.announce(batches.clone(), View::Test);
+        for indices in batches {
+            self.send(source, indices, View::Test)?;
             let vars = Vars { n: indices.len() as u32, slot: self.pending, ..Vars::default() };
             self.submit(EVAL, &vars)?;
             self.pending += 1;
@@ -297,14 +302,14 @@ impl Engine {
     /// One training step run dispatch by dispatch, each held against its twin on the GPU's own inputs.
     ///
     /// # Errors
-    /// As [`Gpu::wait`].
+    /// As [`Engine::step`].
     pub fn checked_step(
         &mut self,
-        records: &Records,
+        source: &dyn Source,
         indices: &[u32],
         rate: f32,
     ) -> Result<Vec<(String, Vec<crate::kernels::check::Mismatch>)>> {
-        self.send(records, indices);
+        self.send(source, indices, View::Train { epoch: 0 })?;
         let vars = Vars { n: indices.len() as u32, rate, ..Vars::default() };
         self.exec.submit_checked(TRAIN, &vars)
     }

@@ -42,6 +42,9 @@ pub struct TrainRecord {
     /// Images trained on per second of wall-clock time.
     #[serde(serialize_with = "finite")]
     pub images_per_s: f64,
+    /// Share of the wall-clock time in which the training loop waited for images to be decoded, 0 … 1.
+    #[serde(default, serialize_with = "finite")]
+    pub data_wait: f64,
 }
 
 /// What a pass over the test set gave.
@@ -184,7 +187,17 @@ mod tests {
     fn train(step: u64) -> Record {
         let loss = 2.3 / (step + 1) as f64;
         let (regularizer, lr, images_per_s) = (0.0, 0.1, 900.0);
-        Record::Train(TrainRecord { epoch: 0, step, loss, regularizer, correct: 7, count: 64, lr, images_per_s })
+        Record::Train(TrainRecord {
+            epoch: 0,
+            step,
+            loss,
+            regularizer,
+            correct: 7,
+            count: 64,
+            lr,
+            images_per_s,
+            data_wait: 0.0,
+        })
     }
 
     fn eval(step: u64) -> Record {

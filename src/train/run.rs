@@ -11,8 +11,8 @@ use super::folder::{self, BEST, CURVES, Claim, LAST, METRICS};
 use super::metrics::{EvalRecord, MetricsLog, Record, TrainRecord};
 use super::setup::Setup;
 use super::{curves, metrics};
-use crate::data::Records;
 use crate::data::sampler::epoch_order;
+use crate::data::{Ahead, Source, View};
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
 use crate::gpu::{Gpu, Startup, describe};
@@ -44,8 +44,8 @@ pub trait Observer {
 pub struct Run<'a> {
     setup: &'a Setup,
     engine: Engine,
-    train: &'a Records,
-    test: &'a Records,
+    train: &'a dyn Source,
+    test: &'a dyn Source,
     claim: Claim,
     log: MetricsLog,
     progress: Progress,
@@ -57,6 +57,8 @@ pub struct Run<'a> {
     clock: Instant,
     /// Images of the interval that were trained on before the clock started.
     untimed: u64,
+    /// Seconds of the interval that went by in waiting for images, and of all intervals before.
+    waited: [f64; 2],
     latest: Option<TrainRecord>,
 }
 
@@ -65,7 +67,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// As [`Engine::new`]; [`Error::Checkpoint`] for weights that do not suit the network.
-    pub fn start(setup: &'a Setup, gpu: Gpu, data: [&'a Records; 2], out: &Path, force: bool) -> Result<Self> {
+    pub fn start(setup: &'a Setup, gpu: Gpu, data: [&'a dyn Source; 2], out: &Path, force: bool) -> Result<Self> {
         let c = &setup.config;
         let engine = Engine::new(
             gpu,
@@ -89,7 +91,13 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] where it is damaged or not this network's.
-    pub fn resume(setup: &'a Setup, gpu: Gpu, data: [&'a Records; 2], claim: Claim, last: TensorFile) -> Result<Self> {
+    pub fn resume(
+        setup: &'a Setup,
+        gpu: Gpu,
+        data: [&'a dyn Source; 2],
+        claim: Claim,
+        last: TensorFile,
+    ) -> Result<Self> {
         let out = claim.path();
         let path = out.join(LAST);
         let c = &setup.config;
@@ -128,7 +136,7 @@ impl<'a> Run<'a> {
     fn new(
         setup: &'a Setup,
         engine: Engine,
-        [train, test]: [&'a Records; 2],
+        [train, test]: [&'a dyn Source; 2],
         claim: Claim,
         log: MetricsLog,
         progress: Progress,
@@ -150,6 +158,7 @@ impl<'a> Run<'a> {
             evaluated: 0,
             clock,
             untimed: 0,
+            waited: [0.0; 2],
             latest: None,
         }
     }
@@ -169,7 +178,8 @@ impl<'a> Run<'a> {
     /// # Errors
     /// [`Error::Diverged`], [`Error::DeviceLost`], [`Error::Io`]; the last checkpoint stays.
     pub fn train(&mut self, steps: Option<u64>, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
-        let outcome = self.steps(steps, stop, observer);
+        let train = self.train;
+        let outcome = std::thread::scope(|scope| self.steps(&Ahead::new(scope, train), steps, stop, observer));
         outcome.map_err(|e| match e {
             Error::DeviceLost { reason, .. } => {
                 let place = format!("near step {}", self.progress.step);
@@ -203,8 +213,14 @@ impl<'a> Run<'a> {
         Error::Diverged { step, loss, hint: format!("start again with a lower --lr or a longer --warmup; {kept}") }
     }
 
-    fn steps(&mut self, steps: Option<u64>, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome> {
-        let (setup, train) = (self.setup, self.train);
+    fn steps(
+        &mut self,
+        train: &Ahead,
+        steps: Option<u64>,
+        stop: &AtomicBool,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome> {
+        let setup = self.setup;
         let c = &setup.config;
         let per_epoch = self.per_epoch;
         let total = c.epochs * per_epoch;
@@ -215,10 +231,13 @@ impl<'a> Run<'a> {
             let order = epoch_order(c.seed, epoch, train.len(), c.shuffle);
             let epoch_clock = Instant::now();
             let batches = order.chunks(c.batch_size as usize).skip((self.progress.step % per_epoch) as usize);
-            for indices in batches.take((end - self.progress.step) as usize) {
+            let batches = batches.take((end - self.progress.step) as usize);
+            train.announce(batches.clone(), View::Train { epoch: epoch as u32 });
+            for indices in batches {
                 let rate = c.rate(self.progress.step, per_epoch);
                 let first = self.engine.exec.startup.first_step.is_none();
                 self.engine.step(train, indices, epoch as u32, rate as f32)?;
+                self.waited[0] = train.waited().as_secs_f64() - self.waited[1];
                 if first {
                     observer.started(&self.engine.exec.startup);
                 }
@@ -305,6 +324,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let step = self.progress.step - 1;
+        let seconds = self.clock.elapsed().as_secs_f64().max(1e-9);
         let record = TrainRecord {
             epoch: step / self.per_epoch,
             step,
@@ -313,11 +333,13 @@ impl<'a> Run<'a> {
             correct: f.correct,
             count: f.count,
             lr: self.setup.config.rate(step, self.per_epoch),
-            images_per_s: (f.count - self.untimed) as f64 / self.clock.elapsed().as_secs_f64().max(1e-9),
+            images_per_s: (f.count - self.untimed) as f64 / seconds,
+            data_wait: (self.waited[0] / seconds).clamp(0.0, 1.0),
         };
         self.log.append(&Record::Train(record.clone()))?;
         self.latest = Some(record);
         (self.clock, self.untimed) = (Instant::now(), 0);
+        self.waited = [0.0, self.waited.iter().sum()];
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::checkpoint::{self, Identity};
 use super::config::Config;
 use super::folder;
-use crate::data::Manifest;
+use crate::data::{Format, Manifest};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::graph::lower::{Options, RungChoice, lower};
@@ -52,7 +52,7 @@ impl Setup {
     /// # Errors
     /// [`crate::Error::Usage`] and [`crate::Error::Shape`].
     pub fn new(config: Config) -> Result<Self> {
-        let manifest = Manifest::find(&config.dataset)?;
+        let manifest = config.manifest()?;
         Self::on(config, manifest)
     }
 
@@ -111,6 +111,13 @@ impl Setup {
     pub(super) fn meta(&self, step: u64, per_epoch: u64) -> BTreeMap<String, String> {
         let mut meta = self.identity.meta(&self.manifest.classes);
         meta.insert("dataset".into(), self.manifest.name.clone());
+        if self.manifest.format == Format::Folder {
+            // What an evaluation has to do alike.
+            meta.insert("image_size".into(), self.manifest.height.to_string());
+            meta.insert("pad".into(), self.manifest.pad.to_string());
+            meta.insert("seed".into(), self.config.seed.to_string());
+            meta.extend(self.config.val_split.map(|share| ("val_split".into(), share.to_string())));
+        }
         meta.insert("step".into(), step.to_string());
         meta.insert("epoch".into(), (step.saturating_sub(1) / per_epoch).to_string());
         meta
