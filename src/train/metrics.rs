@@ -216,7 +216,7 @@ mod tests {
     fn lines_have_the_documented_form() {
         let (_folder, path) = log_of(&[train(0), eval(390)]);
         let expected = concat!(
-            r#"{"kind":"train","epoch":0,"step":0,"loss":2.3,"regularizer":0.0,"correct":7,"count":64,"lr":0.1,"images_per_s":900.0}"#,
+            r#"{"kind":"train","epoch":0,"step":0,"loss":2.3,"regularizer":0.0,"correct":7,"count":64,"lr":0.1,"images_per_s":900.0,"data_wait":0.0}"#,
             "\n",
             r#"{"kind":"eval","epoch":0,"step":390,"loss":0.5,"correct":8103,"count":10000,"top1":81.03,"top5":99.0}"#,
             "\n"
