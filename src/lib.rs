@@ -4,7 +4,7 @@
 //!
 //! | room | what happens there |
 //! |---|---|
-//! | [`data`] | data sets: manifests, the CIFAR layouts, drawn shapes, the order of an epoch |
+//! | [`data`] | data sets: manifests, CIFAR, IDX and image folders, drawn shapes, decoding ahead, the order of an epoch |
 //! | [`model`] | ResNets as graphs, and a network's values by PyTorch's names |
 //! | [`methods`] | how latents become weights (fp32, S3), one file a method |
 //! | [`graph`] | builder with checked shapes, lowering with one backward rule an operation, plan, executors |

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::bench_data::BenchDataArgs;
 use crate::bench::compare::compare;
 use crate::bench::guard::{self, GuardArgs};
 use crate::bench::report::Report;
@@ -23,6 +24,8 @@ pub(super) enum BenchCommand {
     Scaling(ScalingArgs),
     /// Hold a step's time, as a ratio to fixed kernels, against the stored ratio; fails beyond 20 %
     Guard(GuardArgs),
+    /// Time decoding by one thread and by all, and a step on real images beside one on a batch that stays the same
+    Data(BenchDataArgs),
 }
 
 pub(super) fn run(command: &BenchCommand) -> Result<ExitCode> {
@@ -30,6 +33,7 @@ pub(super) fn run(command: &BenchCommand) -> Result<ExitCode> {
         BenchCommand::Kernels(args) => measured(args, Report::parts_table),
         BenchCommand::Step(args) => measured(args, Report::kernels_table),
         BenchCommand::Scaling(args) => scaled(args),
+        BenchCommand::Data(args) => super::bench_data::run(args),
         BenchCommand::Guard(args) => {
             let gpu = super::open_gpu(args.workload.adapter.as_deref())?;
             let passed = guard::run(gpu, args, |line| say!("{line}"))?;

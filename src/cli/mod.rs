@@ -14,6 +14,7 @@ macro_rules! note {
 }
 
 mod bench;
+mod bench_data;
 mod data;
 mod devices;
 mod doctor;

@@ -161,7 +161,10 @@ impl Ring {
                 return image.unwrap_or_else(|panic| resume_unwind(panic));
             }
             let (found, image) = self.done.recv().expect("threads live as long as the ring");
-            self.early.insert(found, image);
+            // What was announced before and is no longer wanted has an older ticket.
+            if found >= ticket {
+                self.early.insert(found, image);
+            }
         }
     }
 }

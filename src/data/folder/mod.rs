@@ -69,11 +69,14 @@ pub(super) fn load(
             let [train, test] = scan::split(find(&root)?, share, reading.seed)?;
             (splits.train.then_some(train), splits.test.then_some(test))
         }
-        (Layout::Whole(root), None) if splits.train => {
+        (Layout::Whole(root), None) if splits.train && splits.test => {
             let hint = "--val-split 0.1 keeps 10 % of each class to measure on; or put the images into train/ and val/";
             return Err(Error::data(root, "has no images to measure on beside those to train on", hint));
         }
-        (Layout::Whole(root), None) => (None, splits.test.then(|| find(&root)).transpose()?),
+        (Layout::Whole(root), None) => {
+            let find = |wanted: bool| wanted.then(|| find(&root)).transpose();
+            (find(splits.train)?, find(splits.test)?)
+        }
     };
     let open = |found: Option<Found>, train| found.map(|f| Folder::new(manifest, f, train, reading)).transpose();
     Ok((open(train, true)?, open(test, false)?))
@@ -208,12 +211,11 @@ impl Source for Folder {
         let damaged: Vec<_> =
             self.damaged().iter().map(|(i, what)| (self.files[*i as usize].1.clone(), what.clone())).collect();
         let line = |files: &[(PathBuf, String)], what: &str| {
-            remark(files).map(|names| format!("{}: {} files {what}: {names}", self.root.display(), files.len()))
+            let count = if files.len() == 1 { "1 file is".into() } else { format!("{} files are", files.len()) };
+            remark(files).map(|names| format!("{}: {count} {what}: {names}", self.root.display()))
         };
-        let parts = [
-            line(&self.refused, "are left out"),
-            line(&damaged, "are damaged, each replaced by the next of its class"),
-        ];
+        let parts =
+            [line(&self.refused, "left out"), line(&damaged, "damaged, each replaced by the next of its class")];
         parts.into_iter().flatten().collect()
     }
 }

@@ -282,7 +282,7 @@ fn damaged_images_are_replaced_within_their_class_and_named() {
         assert_eq!(pixels[768..2 * 768], pixels[2 * 768..3 * 768], "the next of its class");
         assert_eq!(labels(&*train), [0, 0, 0, 0, 1, 1, 1, 1]);
         let remarks = train.remarks().join("\n");
-        assert!(remarks.contains("1 files are damaged") && remarks.contains("cat/1.jpg ("), "{remarks}");
+        assert!(remarks.contains("1 file is damaged") && remarks.contains("cat/1.jpg ("), "{remarks}");
         assert!(remarks.contains(what), "no `{what}` in {remarks}");
 
         let strict = open(dir.path(), Reading { strict: true, ..Reading::default() }).unwrap().train.unwrap();
