@@ -22,10 +22,10 @@ pub(super) struct EvalArgs {
     /// Checkpoint (safetensors) or a run's folder, whose best weights are taken
     #[arg(long)]
     weights: PathBuf,
-    /// Data set
+    /// Data set by name, as `s3gpu dataset list` shows them, or the path of its TOML
     #[arg(long)]
     dataset: String,
-    /// Folder with the data set's files, or its parent
+    /// Folder with the data set's files, or its parent [default: S3GPU_DATA, then the user's data folder]
     #[arg(long)]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -63,7 +63,7 @@ fn data_set(args: &EvalArgs, file: &TensorFile, classes: u32) -> Result<(Manifes
         manifest = data::complete(manifest, args.data_dir.as_deref())?;
     }
     reading.seed = kept(file, "seed").unwrap_or_default();
-    let whole = args.data_dir.as_deref().map(data::lacks_split).transpose()?.unwrap_or_default();
+    let whole = data::lacks_split(&manifest, args.data_dir.as_deref())?;
     reading.val_split = images.val_split.or_else(|| kept(file, "val_split").filter(|_| whole)).filter(|s| *s != 0.0);
     if let (Some(share), None) = (reading.val_split, images.val_split) {
         note!("note: on the share {share} that training kept to measure on; --val-split 0 takes all images");

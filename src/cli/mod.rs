@@ -16,6 +16,7 @@ macro_rules! note {
 mod bench;
 mod bench_data;
 mod data;
+mod dataset;
 mod devices;
 mod doctor;
 mod eval;
@@ -46,6 +47,9 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Measure a checkpoint's accuracy
     Eval(eval::EvalArgs),
+    /// List, fetch, check and describe data sets
+    #[command(subcommand)]
+    Dataset(dataset::DatasetCommand),
     /// List the adapters with driver, limits and features
     Devices,
     /// Run every kernel's cases against its CPU twin
@@ -70,6 +74,7 @@ fn start(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(&args),
+        Command::Dataset(command) => dataset::run(&command),
         Command::Devices => devices::run(),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),

@@ -26,11 +26,10 @@ use crate::tune;
 
 #[derive(Args)]
 pub(super) struct TrainArgs {
-    /// Data set: cifar10, cifar100, shapes, mnist, fashion-mnist, imagenette, imagenet, folder (any image folder), or the
-    /// path of a .toml
+    /// Data set by name, as `s3gpu dataset list` shows them, or the path of its TOML
     #[arg(long, required_unless_present = "resume")]
     dataset: Option<String>,
-    /// Folder with the data set's files, or its parent
+    /// Folder with the data set's files, or its parent [default: S3GPU_DATA, then the user's data folder]
     #[arg(long)]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -178,8 +177,13 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode> {
 
 /// The configuration that the flags mean.
 fn config(args: &TrainArgs) -> Result<(Config, PathBuf)> {
-    let dataset = args.dataset.clone().unwrap_or_default();
+    let mut dataset = args.dataset.clone().unwrap_or_default();
     let manifest = Manifest::find(&dataset)?.with(args.images.image_size, args.images.pad)?;
+    if let Some(path) = &manifest.path {
+        // A resumed run may start in another folder.
+        let path = std::path::absolute(path).map_err(Error::io(path, "find"))?;
+        dataset = path.to_str().map(str::to_string).unwrap_or(dataset);
+    }
     let classes = match manifest.classes.is_empty() {
         true => data::complete(manifest.clone(), args.data_dir.as_deref())?.classes,
         false => Vec::new(),

@@ -53,6 +53,11 @@ pub(super) fn expected(manifest: &Manifest) -> String {
     )
 }
 
+/// The folder that holds the files: `dir` or the official folder in it.
+pub(super) fn home_in(manifest: &Manifest, dir: &Path) -> Result<PathBuf> {
+    home(manifest, &Layout::of(manifest), dir)
+}
+
 /// Reads the wanted splits (train, test) from `dir`, which is the folder of the files, its parent, or the official archive.
 pub(super) fn load(manifest: &Manifest, dir: &Path, splits: Splits) -> Result<(Option<Records>, Option<Records>)> {
     let layout = Layout::of(manifest);

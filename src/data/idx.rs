@@ -18,6 +18,13 @@ pub(super) const EXPECTED: &str = "the folder of train-images-idx3-ubyte, train-
 
 /// Reads the wanted splits (train, test) from `dir`, which is the folder of the files, one of the files, or a parent.
 pub(super) fn load(manifest: &Manifest, dir: &Path, splits: Splits) -> Result<(Option<Records>, Option<Records>)> {
+    let home = home(manifest, dir)?;
+    let read = |wanted: bool, split| wanted.then(|| read_split(manifest, &home, split)).transpose();
+    Ok((read(splits.train, "train")?, read(splits.test, "t10k")?))
+}
+
+/// The folder of the files.
+pub(super) fn home(manifest: &Manifest, dir: &Path) -> Result<PathBuf> {
     let hint = || format!("let --data-dir name {EXPECTED}");
     let home = match fs::metadata(dir) {
         Ok(found) if found.is_dir() => dir,
@@ -26,12 +33,9 @@ pub(super) fn load(manifest: &Manifest, dir: &Path, splits: Splits) -> Result<(O
         Err(e) => return Err(Error::io(dir, "read")(e)),
     };
     let homes = [home.to_path_buf(), home.join("raw"), home.join(&manifest.name)];
-    let home = homes
-        .iter()
-        .find(|home| ["train", "t10k"].iter().any(|split| find(home, split, "images", 3).is_some()))
-        .ok_or_else(|| Error::data(dir, format!("holds none of the files of {}", manifest.name), hint()))?;
-    let read = |wanted: bool, split| wanted.then(|| read_split(manifest, home, split)).transpose();
-    Ok((read(splits.train, "train")?, read(splits.test, "t10k")?))
+    let holds = |home: &PathBuf| ["train", "t10k"].iter().any(|split| find(home, split, "images", 3).is_some());
+    let found = homes.into_iter().find(holds);
+    found.ok_or_else(|| Error::data(dir, format!("holds none of the files of {}", manifest.name), hint()))
 }
 
 /// The file of one kind, by any of the names in use.

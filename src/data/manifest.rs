@@ -1,11 +1,10 @@
-//! What a data set is: the TOML files of `datasets/`, carried by the binary.
+//! What a data set is: the TOML files of `datasets/`, carried by the binary, and those of users, by their paths.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::origin::{self, Download, Images, KnownFile};
 use super::shapes;
 use super::transform::Jitter;
 use crate::error::{Error, Result};
@@ -87,6 +86,21 @@ pub struct Manifest {
     pub jitter: Option<Jitter>,
     /// For [`Format::Shapes`] only.
     pub generator: Option<Generator>,
+    /// How many images it has, if that is known.
+    pub images: Option<Images>,
+    /// Training settings that suit it, by the keys of a run's config.toml.
+    pub recipe: Option<toml::Table>,
+    /// How to get it where it cannot be fetched.
+    pub obtain: Option<String>,
+    /// What to fetch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub download: Vec<Download>,
+    /// What is known of its files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file: Vec<KnownFile>,
+    /// The file that it was read from; none where it is built in.
+    #[serde(skip)]
+    pub path: Option<PathBuf>,
 }
 
 impl Manifest {
@@ -95,22 +109,61 @@ impl Manifest {
         BUILT_IN.iter().map(|(name, _)| *name)
     }
 
-    /// The built-in data set of that name, or the one that a TOML file of the user's describes: a path that ends in
-    /// `.toml`.
+    /// The built-in data set of that name, or a user's own by the path of its TOML: anything that ends in `.toml` or has
+    /// a folder in it.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an unknown name; it lists the known ones. As [`Manifest::parse`]; [`Error::Io`] for a file
-    /// that cannot be read.
+    /// [`Error::Usage`] for an unknown name; it lists the known ones. [`Error::Io`] for a file that cannot be read; else
+    /// as [`Manifest::parse`].
     pub fn find(name: &str) -> Result<Self> {
         if let Some((_, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
             return Self::parse(text, &format!("datasets/{name}.toml"));
         }
-        if name.ends_with(".toml") {
-            return Self::parse(&read(Path::new(name))?, name);
+        let path = Path::new(name);
+        if path.extension().is_some_and(|e| e == "toml") || path.components().count() > 1 {
+            return Self::read(path);
         }
+        let similar = |known: &&str| strsim::damerau_levenshtein(known, &name.to_lowercase());
+        let near = Self::names().min_by_key(similar).filter(|known| similar(known) <= 2);
+        let near = near.map(|known| format!("did you mean {known}? ")).unwrap_or_default();
         let known: Vec<_> = Self::names().collect();
-        let hint = format!("--dataset takes one of: {}; or the path of a .toml", known.join(", "));
+        let hint = format!("{near}--dataset takes one of: {}; or the path of a set's own TOML", known.join(", "));
         Err(Error::usage(format!("unknown data set `{name}`"), hint))
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        /// Far more than any manifest has.
+        const MOST: u64 = 1 << 24;
+        const HINT: &str = "name the TOML that describes the set; the program's own in datasets/ are examples";
+        let found = std::fs::metadata(path).map_err(Error::io(path, "read"))?;
+        if !found.is_file() || found.len() > MOST {
+            return Err(Error::data(path, "not a data set's manifest", HINT));
+        }
+        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        let text = String::from_utf8(bytes).map_err(|_| Error::data(path, "not a text in UTF-8", HINT))?;
+        let mut manifest = Self::parse(&text, &path.display().to_string())?;
+        manifest.path = Some(path.into());
+        Ok(manifest)
+    }
+
+    /// What `--dataset` takes for this set: its name, or the path of its file.
+    pub fn reference(&self) -> String {
+        self.path.as_ref().map_or_else(|| self.name.clone(), |path| path.display().to_string())
+    }
+
+    /// Why there is nothing to fetch, and what to do instead.
+    pub(super) fn unfetched(&self) -> (String, String) {
+        let name = &self.name;
+        match (&self.obtain, self.format) {
+            (_, Format::Shapes) => {
+                (format!("{name} is drawn by the program: there is nothing to fetch"), "use it as it is".into())
+            }
+            (Some(obtain), _) => (format!("{name} cannot be fetched by a program"), obtain.clone()),
+            (None, _) => {
+                let hint = "add a [[download]] with its url, or name the folder of its files by --data-dir";
+                (format!("the manifest of {name} names nothing to fetch"), hint.into())
+            }
+        }
     }
 
     /// A manifest from its TOML text; `path` is where it is from, for the errors.
@@ -156,6 +209,12 @@ impl Manifest {
     fn fault(&self) -> Option<String> {
         // Large enough for any image set, small enough that C · H · W fits 32 bits with room to spare.
         const LARGEST_SIDE: usize = 4096;
+        if !origin::is_name(&self.name) {
+            return Some(format!("name is `{}`, but must be letters, digits, `-`, `_` and `.`", self.name));
+        }
+        if let Some(fault) = origin::fault(&self.download, &self.file) {
+            return Some(fault);
+        }
         let sides = [
             ("channels", self.channels, 4),
             ("height", self.height, LARGEST_SIDE),
@@ -176,10 +235,6 @@ impl Manifest {
         }
         if !self.mean.iter().all(|m| m.is_finite()) || !self.std.iter().all(|s| s.is_finite() && *s > 0.0) {
             return Some("mean must be finite, and std finite and above 0".into());
-        }
-        let letters = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(letters) {
-            return Some(format!("name is `{}`, but may hold letters, digits, -, _ and . only", self.name));
         }
         let folder = self.format == Format::Folder;
         let distinct = |names: &[String]| names.iter().collect::<std::collections::BTreeSet<_>>().len();
@@ -220,18 +275,6 @@ impl Manifest {
             (Format::Shapes, Some(_)) => shapes::fault(self),
             _ => None,
         }
-    }
-}
-
-/// The text of a user's manifest.
-fn read(path: &Path) -> Result<String> {
-    const MOST: u64 = 16 << 20;
-    let mut text = String::new();
-    let file = File::open(path).map_err(Error::io(path, "read"))?;
-    file.take(MOST + 1).read_to_string(&mut text).map_err(Error::io(path, "read"))?;
-    match text.len() as u64 > MOST {
-        true => Err(Error::data(path, format!("more than {MOST} bytes"), "is it a data set's manifest?")),
-        false => Ok(text),
     }
 }
 

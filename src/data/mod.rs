@@ -1,8 +1,9 @@
 //! Data sets: what one is ([`manifest`]), its images in memory ([`Records`]) or decoded on the way, one reader a format,
-//! what hands them out ([`source`]) ahead of time ([`ahead`]), and the order in which they are shown ([`sampler`]). A new
-//! data set is one TOML in `datasets/`, a new format one file here.
+//! what hands them out ([`source`]) ahead of time ([`ahead`]), and the order in which they are shown ([`sampler`]). Where
+//! a set comes from ([`origin`]), how it gets here ([`mod@fetch`]), where it is found ([`place`]), and what is in it
+//! ([`stats`]). A new data set is one TOML in `datasets/`, a new format one file here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
@@ -10,13 +11,17 @@ use crate::error::{Error, Result};
 
 pub mod ahead;
 mod cifar;
+pub mod fetch;
 mod folder;
 mod idx;
 pub mod manifest;
+pub mod origin;
 mod picture;
+pub mod place;
 pub mod sampler;
 mod shapes;
 pub mod source;
+pub mod stats;
 mod tarball;
 mod transform;
 
@@ -117,10 +122,11 @@ pub fn load(manifest: &Manifest, data_dir: Option<&Path>, splits: Splits) -> Res
     open(manifest, data_dir, splits, &Reading::default())
 }
 
-/// Reads, draws, or lists the wanted splits of a data set.
+/// Reads, draws, or lists the wanted splits of a data set. What is read from files is looked for in `data_dir`, or without
+/// one in all of [`place::Places`].
 ///
 /// # Errors
-/// [`Error::Usage`] when `data_dir` is missing for a set that is read from files, or given for one that is drawn;
+/// [`Error::Usage`] when a set that is read from files is not found, or `data_dir` is given for one that is drawn;
 /// [`Error::Data`] when files are missing, empty, truncated, too large or hold a label out of range;
 /// [`Error::Io`] when the system refuses to read them.
 pub fn open(manifest: &Manifest, data_dir: Option<&Path>, splits: Splits, reading: &Reading) -> Result<Dataset> {
@@ -129,6 +135,7 @@ pub fn open(manifest: &Manifest, data_dir: Option<&Path>, splits: Splits, readin
         let what = format!("--val-split is given, but {} has images to measure on of its own", manifest.name);
         return Err(Error::usage(what, "leave --val-split out; it is for image folders"));
     }
+    let dir = || place::Places::new(data_dir).find(&manifest);
     let (train, test) = match (manifest.format, data_dir) {
         (Format::Shapes, None) => boxed(shapes::draw(&manifest, splits)),
         (Format::Shapes, Some(dir)) => {
@@ -141,21 +148,21 @@ pub fn open(manifest: &Manifest, data_dir: Option<&Path>, splits: Splits, readin
                 "drop --data-dir, or name the data set that lies there with --dataset",
             ));
         }
-        (_, None) => return Err(no_folder(&manifest)),
-        (Format::Cifar10 | Format::Cifar100, Some(dir)) => boxed(cifar::load(&manifest, dir, splits)?),
-        (Format::Idx, Some(dir)) => boxed(idx::load(&manifest, dir, splits)?),
-        (Format::Folder, Some(dir)) => boxed(folder::load(&manifest, dir, splits, reading)?),
+        (Format::Cifar10 | Format::Cifar100, _) => boxed(cifar::load(&manifest, &dir()?, splits)?),
+        (Format::Idx, _) => boxed(idx::load(&manifest, &dir()?, splits)?),
+        (Format::Folder, _) => boxed(folder::load(&manifest, &dir()?, splits, reading)?),
     };
     Ok(Dataset { manifest, train, test })
 }
 
-/// The manifest with its classes, which an image folder's may leave to the folders' names in `data_dir`.
+/// The manifest with its classes, which an image folder's may leave to the folders' names, in `data_dir` or where else it
+/// is found.
 ///
 /// # Errors
 /// [`Error::Usage`] without a folder, [`Error::Data`] for one without class folders.
 pub fn complete(mut manifest: Manifest, data_dir: Option<&Path>) -> Result<Manifest> {
     if manifest.classes.is_empty() {
-        manifest.classes = folder::class_names(data_dir.ok_or_else(|| no_folder(&manifest))?)?;
+        manifest.classes = folder::class_names(&place::Places::new(data_dir).find(&manifest)?)?;
     }
     Ok(manifest)
 }
@@ -163,24 +170,33 @@ pub fn complete(mut manifest: Manifest, data_dir: Option<&Path>) -> Result<Manif
 /// Whether an image folder has no images to measure on beside those to train on, so that [`Reading::val_split`] applies.
 ///
 /// # Errors
-/// [`Error::Data`] for a folder without class folders.
-pub fn lacks_split(dir: &Path) -> Result<bool> {
-    folder::lacks_split(dir)
-}
-
-fn no_folder(manifest: &Manifest) -> Error {
-    let expected = match manifest.format {
-        Format::Cifar10 | Format::Cifar100 => cifar::expected(manifest),
-        Format::Idx => idx::EXPECTED.into(),
-        Format::Folder | Format::Shapes => folder::EXPECTED.into(),
-    };
-    let what = format!("--dataset {} is read from files, but no --data-dir is given", manifest.name);
-    Error::usage(what, format!("add --data-dir FOLDER, {expected}"))
+/// As [`complete`].
+pub fn lacks_split(manifest: &Manifest, data_dir: Option<&Path>) -> Result<bool> {
+    folder::lacks_split(&place::Places::new(data_dir).find(manifest)?)
 }
 
 fn boxed<S: Source + 'static>(splits: (Option<S>, Option<S>)) -> (Option<Box<dyn Source>>, Option<Box<dyn Source>>) {
     let boxed = |split: Option<S>| split.map(|s| Box::new(s) as Box<dyn Source>);
     (boxed(splits.0), boxed(splits.1))
+}
+
+/// The folder in or below `dir` in which the paths of the manifest's files begin.
+fn home(manifest: &Manifest, dir: &Path) -> PathBuf {
+    let found = match manifest.format {
+        Format::Cifar10 | Format::Cifar100 => cifar::home_in(manifest, dir),
+        Format::Idx => idx::home(manifest, dir),
+        Format::Folder | Format::Shapes => Ok(dir.into()),
+    };
+    found.unwrap_or_else(|_| dir.into())
+}
+
+/// Words for a hint: the folder that `--data-dir` should name.
+fn expected(manifest: &Manifest) -> String {
+    match manifest.format {
+        Format::Cifar10 | Format::Cifar100 => cifar::expected(manifest),
+        Format::Idx => idx::EXPECTED.into(),
+        Format::Folder | Format::Shapes => folder::EXPECTED.into(),
+    }
 }
 
 /// Random numbers for one `purpose` and one `index` (an epoch, a record) of a seed. The three together are ChaCha's
@@ -214,21 +230,13 @@ mod tests {
     }
 
     #[test]
-    fn data_dir_is_asked_for_exactly_where_it_is_used() {
+    fn a_drawn_set_takes_no_data_dir() {
         let splits = Splits { train: true, test: true };
-        for (name, dir, words) in [
-            ("cifar10", None, ["--data-dir", "data_batch_*.bin"]),
-            ("cifar100", None, ["--data-dir", "train.bin"]),
-            ("mnist", None, ["--data-dir", "train-images-idx3-ubyte"]),
-            ("imagenette", None, ["--data-dir", "train/ and val/"]),
-            ("folder", None, ["--data-dir", "--val-split 0.1"]),
-            ("shapes", Some(Path::new("photos")), ["photos", "drop --data-dir"]),
-        ] {
-            let error = load(&Manifest::find(name).unwrap(), dir, splits).unwrap_err();
-            assert_eq!(error.exit_code(), 2);
-            for word in words {
-                assert!(error.to_string().contains(word), "{error}");
-            }
+        let shapes = Manifest::find("shapes").unwrap();
+        let error = load(&shapes, Some(Path::new("photos")), splits).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        for word in ["photos", "drop --data-dir"] {
+            assert!(error.to_string().contains(word), "{error}");
         }
     }
 }

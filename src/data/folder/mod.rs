@@ -82,6 +82,11 @@ pub(super) fn load(
     Ok((open(train, true)?, open(test, false)?))
 }
 
+/// Whether the folder `dir` has images to train on and others to measure on.
+pub(super) fn has_split(dir: &Path) -> bool {
+    matches!(Layout::of(dir), Ok(Layout::Split { train: Some(_), test: Some(_) }))
+}
+
 /// Whether the folder `dir` has no split of its own.
 pub(super) fn lacks_split(dir: &Path) -> Result<bool> {
     Ok(matches!(Layout::of(dir)?, Layout::Whole(_)))
