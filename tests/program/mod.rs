@@ -118,6 +118,8 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_s3gpu"));
         command.args(args.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
         command.env("S3GPU_CACHE", self.1.path());
+        // No data set of the machine's own.
+        command.env("XDG_DATA_HOME", self.1.path().join("share")).env_remove("S3GPU_DATA");
         command
     }
 

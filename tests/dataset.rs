@@ -1,0 +1,180 @@
+//! `s3gpu dataset`: where sets are found, what is said of them, and bad input.
+
+mod program;
+mod server;
+mod sets;
+
+use std::fs;
+
+use program::{Place, Said, TRAIN_IMAGES};
+use server::Server;
+use sets::*;
+
+#[test]
+fn what_is_fetched_is_trained_on_by_path_and_evaluated() {
+    let file = good();
+    let server = Server::of(&file);
+    let place = place(&[&server], &size_and_sum(&file));
+    // Into the user's data folder, where train and eval look.
+    run(&place, "dataset fetch mine.toml").ok();
+    let train = "train --dataset mine.toml --model resnet8 --epochs 1 --batch-size 8 --steps 1";
+    run(&place, train).ok();
+    assert_eq!(place.names("runs"), ["mine-resnet8-s3-3-bit"]);
+    fs::create_dir(place.path("elsewhere")).expect("a folder");
+    let mut resumed = command(&place, "train --resume ../runs/mine-resnet8-s3-3-bit");
+    Said::of(resumed.current_dir(place.path("elsewhere")).output().expect("the program starts")).ok();
+    run(&place, "eval --dataset mine.toml --weights runs/mine-resnet8-s3-3-bit").ok();
+}
+
+#[test]
+fn bad_input() {
+    let place = Place::new();
+    let file = good();
+    let good_toml = toml(&members(&["http://127.0.0.1:9/mine.tar.gz".into()], &size_and_sum(&file)));
+    place.put("mine.toml", good_toml.as_bytes());
+    place.put("file", b"x");
+    for (args, code, words) in [
+        ("fetch cifra10", 2, &["unknown data set `cifra10`", "did you mean cifar10?", "path of a set's own TOML"][..]),
+        ("info CIFAR10", 2, &["did you mean cifar10?"]),
+        ("info elephants", 2, &["unknown data set `elephants`", "takes one of: cifar10"]),
+        ("info nowhere.toml", 1, &["nowhere.toml", "cannot read", "check the path"]),
+        ("info sets/mine", 1, &["sets/mine", "cannot read"]),
+        ("info ./data", 1, &["./data", "not a data set's manifest"]),
+        ("fetch shapes", 2, &["drawn by the program", "use it as it is"]),
+        ("verify shapes", 2, &["drawn by the program", "dataset stats"]),
+        (
+            "verify cifar10",
+            2,
+            &["no --data-dir", "S3GPU_DATA is not set", "s3gpu dataset fetch cifar10", "cifar10 is not there"],
+        ),
+        ("stats mine.toml", 2, &["s3gpu dataset fetch mine.toml"]),
+        ("stats cifar10 --data-dir nowhere", 1, &["nowhere", "no such folder"]),
+        ("stats shapes --grid nowhere/grid.png", 1, &["nowhere/grid.png", "cannot create", "path"]),
+        ("fetch mine.toml --data-dir file", 1, &["file", "cannot create", "another path"]),
+        ("fetch mine.toml --url ftp://x/y", 2, &["ftp://x/y", "--from FILE"]),
+        ("fetch mine.toml --url nowhere/", 2, &["nowhere/", "--from FILE"]),
+    ] {
+        let before = place.snapshot();
+        let said = run(&place, &format!("dataset {args}")).fails(code, words);
+        assert!(said.out.is_empty() || args.starts_with("stats"), "{args}: {}", said.out);
+        assert!(place.snapshot() == before, "{args}: left {:?}", place.names("."));
+    }
+    place.put("no.toml", toml("").split("[[download]]").next().unwrap_or_default().as_bytes());
+    run(&place, "dataset fetch no.toml").fails(2, &["names nothing to fetch", "[[download]]"]);
+
+    for (from, to, words) in [
+        ("format = ", "format ", &["not a data set's manifest", "correct the key"][..]),
+        ("url = \"http", "url = \"ftp", &["only http and https"]),
+        ("mine.tar.gz\"", "\"", &["does not end in a file's name"]),
+        ("mirrors", "mirror", &["mirror"]),
+        ("unpacked = 200000", "", &["`unpacked`"]),
+        ("unpacked = 200000", "unpacked = -1", &["-1"]),
+        ("cifar-10-batches-bin/*", "../*", &["no path below the archive"]),
+        ("strip = 1", "strip = 2", &["no path below the archive"]),
+        ("name = \"mine\"", "name = \"../mine\"", &["name is `../mine`"]),
+        ("sha256 = \"", "sha256 = \"z", &["64 hexadecimal digits"]),
+        ("[[download]]", "[[file]]\npath = \"/etc/passwd\"\n[[download]]", &["/etc/passwd", "below the set's folder"]),
+    ] {
+        assert!(good_toml.contains(from), "the test's own `{from}` is not in the manifest");
+        place.put("bad.toml", good_toml.replacen(from, to, 1).as_bytes());
+        run(&place, "dataset fetch bad.toml").fails(1, &[&["bad.toml: "], words].concat());
+    }
+    place.put("bad.toml", &[0xff; 40]);
+    run(&place, "dataset info bad.toml").fails(1, &["bad.toml", "not a text", "datasets/"]);
+}
+
+#[test]
+fn sets_are_found_in_order() {
+    let place = Place::new();
+    let file = good();
+    place.put("mine.toml", toml(&members(&["http://127.0.0.1:9/mine.tar.gz".into()], &size_and_sum(&file))).as_bytes());
+    place.put("mine.tar.gz", &file);
+    let with = |variable: &str, args: &str| {
+        let mut command = command(&place, args);
+        Said::of(command.env("S3GPU_DATA", place.path(variable)).output().expect("the program starts"))
+    };
+    let found = |said: Said| said.out.lines().find_map(|l| l.strip_prefix("here ").map(|l| l.trim().to_string()));
+    let own = |dir: &str| Some(place.path(dir).display().to_string());
+    assert_eq!(
+        found(run(&place, "dataset info mine.toml")),
+        Some("no; `s3gpu dataset fetch mine.toml` gets it".into())
+    );
+    // The user's folder, below it the variable's, below that --data-dir.
+    run(&place, "dataset fetch mine.toml --from mine.tar.gz").ok();
+    let users = found(run(&place, "dataset info mine.toml")).expect("a folder");
+    assert!(users.ends_with("share/s3gpu/mine"), "{users}");
+    assert_eq!(found(with("sets", "dataset info mine.toml")), Some(users));
+    with("sets", "dataset fetch mine.toml --from mine.tar.gz").ok();
+    assert_eq!(found(with("sets", "dataset info mine.toml")), own("sets/mine"));
+    // The variable may name the set's own folder.
+    assert_eq!(found(with("data", "dataset info cifar10")), own("data"));
+    let given = |dir: &str| found(with("sets", &format!("dataset info mine.toml --data-dir {dir}")));
+    assert_eq!([given("data"), given("sets")], [Some("data".into()), Some("sets/mine".into())]);
+    assert!(given("runs").is_some_and(|said| said.starts_with("no")), "--data-dir counts alone");
+
+    let list = with("sets", "dataset list").ok().out;
+    let line = |name: &str| list.lines().find(|l| l.starts_with(name)).map(str::to_string).unwrap_or_default();
+    assert!(line("cifar10 ").contains("162.17 MiB") && line("cifar10 ").ends_with("no"), "{list}");
+    assert!(line("shapes").ends_with("drawn by the program"), "{list}");
+}
+
+#[test]
+fn stats_counts_and_draws() {
+    let place = Place::new();
+    let said = run(&place, "dataset stats cifar10 --data-dir data --grid grid.png").ok();
+    assert!(said.out.contains("23 training and 11 test images, 3x32x32"), "{}", said.out);
+    let row = |class: &str| {
+        let line = said.out.lines().find(|l| l.starts_with(class)).unwrap_or_default();
+        line.split_whitespace().skip(1).map(str::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!([row("airplane"), row("truck")], [["3", "2"], ["2", "1"]]);
+    // By hand, of the first channel.
+    let pixels: Vec<f64> =
+        (0..TRAIN_IMAGES).flat_map(|i| program::record(i)[1..1025].to_vec()).map(f64::from).collect();
+    let mean = pixels.iter().sum::<f64>() / pixels.len() as f64;
+    let variance = pixels.iter().map(|p| (p - mean).powi(2)).sum::<f64>() / pixels.len() as f64;
+    assert!(said.out.contains(&format!("mean = [{:.4}, ", mean / 255.0)), "{}", said.out);
+    assert!(said.out.contains(&format!("std = [{:.4}, ", variance.sqrt() / 255.0)), "{}", said.out);
+    assert!(said.err.contains("its manifest says"), "{}", said.err);
+
+    let decoder = png::Decoder::new(std::io::Cursor::new(place.get("grid.png")));
+    let mut reader = decoder.read_info().expect("a PNG");
+    let mut shown = vec![0; reader.output_buffer_size().expect("a size")];
+    let info = reader.next_frame(&mut shown).expect("pixels");
+    assert_eq!((info.width, info.height), (12 * 66 + 2, 10 * 66 + 2));
+    // The second class's first image, record 1, enlarged twice: its first pixel.
+    let at = 3 * ((66 + 2) * info.width as usize + 2);
+    let record = program::record(1);
+    assert_eq!(shown[at..at + 3], [record[1], record[1025], record[2049]]);
+
+    run(&place, "dataset stats shapes").ok();
+    assert!(place.names(".").contains(&"shapes.png".to_string()));
+}
+
+#[test]
+fn verify_holds_a_copy_against_the_official_sums() {
+    let place = Place::new();
+    let said = run(&place, "dataset verify cifar10 --data-dir data");
+    for words in ["data_batch_1.bin", "bytes, not 30730000", "data_batch_5.bin", "missing", "was not kept"] {
+        assert!(said.out.contains(words), "{words} in {}", said.out);
+    }
+    assert!(said.out.contains("23 training and 11 test images, not 50000 and 10000"), "{}", said.out);
+    said.fails(1, &["data: this is not cifar10 as it is published", "TOML of its own"]);
+}
+
+#[test]
+fn help_names_every_command_and_flag() {
+    let place = Place::new();
+    let all = place.run("dataset --help").ok().out;
+    for (command, flags) in [
+        ("list", &[][..]),
+        ("info", &["--data-dir"]),
+        ("fetch", &["--data-dir", "--from", "--url", "--keep-archive"]),
+        ("verify", &["--data-dir"]),
+        ("stats", &["--data-dir", "--grid"]),
+    ] {
+        assert!(all.contains(&format!("\n  {command} ")), "{all}");
+        let help = place.run(&format!("dataset {command} --help")).ok().out;
+        assert!(flags.iter().all(|flag| help.contains(&format!("      {flag}"))), "{help}");
+    }
+}
