@@ -47,6 +47,9 @@ fn bad_input() {
             2,
             &["no --data-dir", "S3GPU_DATA is not set", "s3gpu dataset fetch cifar10", "cifar10 is not there"],
         ),
+        ("verify mnist", 2, &["s3gpu dataset fetch mnist", "train-images-idx3-ubyte"]),
+        ("stats folder", 2, &["s3gpu dataset info folder", "--val-split 0.1"]),
+        ("fetch imagenet", 2, &["cannot be fetched by a program", "image-net.org"]),
         ("stats mine.toml", 2, &["s3gpu dataset fetch mine.toml"]),
         ("stats cifar10 --data-dir nowhere", 1, &["nowhere", "no such folder"]),
         ("stats shapes --grid nowhere/grid.png", 1, &["nowhere/grid.png", "cannot create", "path"]),
@@ -177,4 +180,62 @@ fn help_names_every_command_and_flag() {
         let help = place.run(&format!("dataset {command} --help")).ok().out;
         assert!(flags.iter().all(|flag| help.contains(&format!("      {flag}"))), "{help}");
     }
+}
+
+#[test]
+fn an_image_folder_is_fetched_and_described() {
+    let place = Place::new();
+    let mut pictures = Vec::new();
+    for (split, count) in [("train", 3u8), ("val", 2)] {
+        for (class, grey) in [("n01", 51u8), ("n02", 204)] {
+            for i in 0..count {
+                let mut bytes = Vec::new();
+                let mut encoder = png::Encoder::new(&mut bytes, 40, 40);
+                encoder.set_color(png::ColorType::Rgb);
+                encoder.set_depth(png::BitDepth::Eight);
+                let mut writer = encoder.write_header().expect("memory");
+                writer.write_image_data(&[grey; 4800]).expect("memory");
+                writer.finish().expect("memory");
+                pictures.push((format!("pictures-1.0/{split}/{class}/{i}.png"), bytes));
+            }
+        }
+    }
+    let mut members: Vec<_> = pictures.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    members.push(("pictures-1.0/noisy.csv", b"a,b"));
+    let server = Server::of(&archive(&members));
+    let imagenette = include_str!("../datasets/imagenette.toml");
+    let own = imagenette.split("\n[images]").next().expect("what comes before the tables");
+    let (start, end) = (own.find("classes = [").expect("classes"), own.find("# ImageNet's").expect("a comment"));
+    let own =
+        format!("{}classes = [\"dark\", \"light\"]\nfolders = [\"n01\", \"n02\"]\n{}", &own[..start], &own[end..]);
+    let own = own.replacen("\"imagenette\"", "\"mine\"", 1).replace("224", "32");
+    let toml = format!(
+        "{own}\n[images]\ntrain = 6\ntest = 4\n[[download]]\nurl = {:?}\nstrip = 1\nunpacked = 9000\n\
+         members = [\"pictures-1.0/train/*/*.png\", \"pictures-1.0/val/*/*.png\"]\n",
+        server.url("pictures-1.0.tgz")
+    );
+    place.put("mine.toml", toml.as_bytes());
+    run(&place, "dataset fetch mine.toml").ok();
+    let said = run(&place, "dataset verify mine.toml").ok();
+    assert!(said.out.contains("all 10 files are as they were fetched"), "{}", said.out);
+    assert!(said.out.contains("6 training and 4 test images, which were not decoded"), "{}", said.out);
+    let said = run(&place, "dataset stats mine.toml").ok();
+    assert!(said.out.contains("mean = [0.5000, 0.5000, 0.5000]\nstd = [0.3000, 0.3000, 0.3000]"), "{}", said.out);
+    assert!(said.out.contains("light          3          2"), "{}", said.out);
+}
+
+#[test]
+fn every_recipe_is_one_that_training_takes() {
+    let mut recipes = 0;
+    for name in s3gpu::data::Manifest::names() {
+        let manifest = s3gpu::data::Manifest::find(name).expect("built in");
+        let mut settings = toml::Table::try_from(s3gpu::train::Config::default()).expect("a table");
+        if let Some(recipe) = manifest.recipe {
+            recipes += 1;
+            settings.extend(recipe);
+        }
+        let config: s3gpu::train::Config = settings.try_into().unwrap_or_else(|e| panic!("{name}: {e}"));
+        config.check().unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    assert_eq!(recipes, 6);
 }

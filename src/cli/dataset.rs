@@ -85,7 +85,11 @@ fn list() -> Result<ExitCode> {
             (_, Err(_)) => "no".into(),
         };
         let shape = shape(&manifest);
-        say!("{name:15} {:>7}  {shape:>11}  {:>11}  {here}", manifest.classes.len(), download_size(&manifest))?;
+        let classes = match manifest.classes.len() {
+            0 => "folders".into(),
+            n => n.to_string(),
+        };
+        say!("{name:15} {classes:>7}  {shape:>11}  {:>11}  {here}", download_size(&manifest))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -114,7 +118,10 @@ fn info(args: &SetArgs) -> Result<ExitCode> {
     }
     say!("mean      {:?}", manifest.mean)?;
     say!("std       {:?}", manifest.std)?;
-    say!("classes   {}: {}", manifest.classes.len(), manifest.classes.join(", "))?;
+    match manifest.classes.len() {
+        0 => say!("classes   the folders' names")?,
+        n => say!("classes   {n}: {}", manifest.classes.join(", "))?,
+    }
     if let Some(recipe) = manifest.recipe.as_ref().filter(|r| !r.is_empty()) {
         let settings: Vec<_> = recipe.iter().map(|(key, value)| format!("{key} = {value}")).collect();
         say!("recipe    {}", settings.join(", "))?;
