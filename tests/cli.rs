@@ -79,7 +79,7 @@ fn version_and_unknown_commands() {
     place.run("devices --json").fails(2, &["--json", "--help"]);
     let said = place.run("");
     assert_eq!(said.code, Some(2));
-    assert!(said.err.contains("Usage: s3gpu <COMMAND>"), "{}", said.err);
+    assert!(said.err.contains("Usage: s3gpu [OPTIONS] <COMMAND>"), "{}", said.err);
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub struct Manifest {
     pub flip: bool,
     /// For [`Format::Shapes`] only.
     pub generator: Option<Generator>,
+    /// Keys of a configuration that suit this data set, in place of the defaults.
+    pub recipe: Option<toml::Table>,
 }
 
 impl Manifest {

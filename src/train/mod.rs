@@ -5,9 +5,12 @@ pub mod config;
 pub mod curves;
 pub mod engine;
 pub mod folder;
+pub mod layers;
 pub mod metrics;
+pub mod network;
 pub mod run;
 pub mod setup;
+pub mod summary;
 
 pub use config::{Config, Schedule};
 pub use engine::{Engine, Figures};
