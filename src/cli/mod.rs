@@ -18,6 +18,7 @@ mod config;
 mod devices;
 mod doctor;
 mod eval;
+mod export;
 mod info;
 mod log;
 mod runs;
@@ -57,6 +58,8 @@ enum Command {
     Config(Box<train::TrainArgs>),
     /// Measure a checkpoint's accuracy
     Eval(eval::EvalArgs),
+    /// Write a trained network in another program's format
+    Export(export::ExportArgs),
     /// List the runs under a folder
     Runs(runs::RunsArgs),
     /// Say what is in a checkpoint or another of the files that s3gpu reads and writes
@@ -99,6 +102,7 @@ fn start(words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         Command::Train(args) => train::run(*args),
         Command::Config(args) => config::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Devices => devices::run(),

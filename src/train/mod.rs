@@ -1,5 +1,6 @@
 //! Training: configuration, the engine that runs steps, the loop, checkpoints and metrics.
 
+pub mod assess;
 pub mod checkpoint;
 pub mod config;
 pub mod curves;
