@@ -201,7 +201,7 @@ fn log(path: &Path) -> Result<Said> {
         })
         .collect();
     let trained = records.len() - evals.len();
-    let mut lines = vec![format!("{}: {trained} training intervals, {} evaluations", path.display(), evals.len())];
+    let mut lines = vec![format!("{}: training intervals {trained}, evaluations {}", path.display(), evals.len())];
     let row = |e: &&metrics::EvalRecord| {
         let cells = [e.loss, e.top1, e.top5].map(|v| format!("{v:.4}"));
         [(e.epoch + 1).to_string(), (e.step + 1).to_string()].into_iter().chain(cells).collect()
@@ -216,7 +216,7 @@ fn data_set(path: &Path, text: &str) -> Result<Said> {
     let shown = m.classes.iter().take(20).cloned().collect::<Vec<_>>().join(", ");
     let more = if m.classes.len() > 20 { ", …" } else { "" };
     let lines = vec![
-        format!("data set {}: {}", m.name, m.title),
+        format!("data set: {}", m.title),
         format!("images {} x {} x {}, {} classes: {shown}{more}", m.channels, m.height, m.width, m.classes.len()),
         format!("mean {:?}, standard deviation {:?}", m.mean, m.std),
         format!("licence: {}", m.licence),

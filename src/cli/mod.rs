@@ -80,7 +80,7 @@ enum Command {
 /// The command line as it is parsed, completed and documented.
 fn command() -> clap::Command {
     let command = Cli::command();
-    command.mut_subcommand("train", settings::with_defaults).mut_subcommand("config", settings::with_defaults)
+    command.mut_subcommand("train", settings::finish).mut_subcommand("config", settings::finish)
 }
 
 /// Runs the command line; exit code 2 for wrong usage, 1 for everything else that fails, 130 after Ctrl-C.

@@ -12,7 +12,7 @@ use toml::Table;
 use crate::error::Result;
 use crate::methods::LatentInit;
 use crate::model::Shortcut;
-use crate::train::layers::{Layer, Origin};
+use crate::train::layers::{Layer, Origin, keys};
 use crate::train::{Config, Schedule};
 
 /// One field for each key that has a flag, by the key's name.
@@ -112,13 +112,13 @@ impl Settings {
 #[derive(Args)]
 pub(super) struct LayerArgs {
     /// Settings by name, or of a TOML file, below all others: `published`, or `default` in place of the data set's own recipe
-    #[arg(long, value_name = "NAME|FILE", help_heading = "Configuration")]
+    #[arg(long, value_name = "NAME|FILE", help_heading = "Configuration", conflicts_with = "resume")]
     recipe: Option<String>,
     /// Settings of a TOML file, such as `s3gpu config` prints and a run's folder holds; above the recipe
-    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    #[arg(long, value_name = "FILE", help_heading = "Configuration", conflicts_with = "resume")]
     config: Option<PathBuf>,
     /// One setting, by its key in a TOML file; may be repeated; above --config and below the flags
-    #[arg(long, value_name = "KEY=VALUE", help_heading = "Configuration")]
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Configuration", conflicts_with = "resume")]
     set: Vec<String>,
 }
 
@@ -137,17 +137,22 @@ impl LayerArgs {
     }
 }
 
-/// Adds `[default: …]` of [`Config::default`] to the help of each flag that is a key.
-pub(super) fn with_defaults(command: clap::Command) -> clap::Command {
-    let defaults = Table::try_from(Config::default()).expect("a configuration is a table");
+/// Tells every flag that is a key what its default is, by [`Config::default`], and that a resumed run has a value of its own.
+pub(super) fn finish(command: clap::Command) -> clap::Command {
     let text = toml::to_string(&Config::default()).unwrap_or_default();
     let lines: Vec<_> = text.lines().filter_map(|l| l.split_once(" = ")).collect();
     command.mut_args(|arg| {
         let key = arg.get_id().as_str().replace('_', "-");
-        let is_switch = defaults.get(&key).is_some_and(toml::Value::is_bool);
-        let default = lines.iter().find(|(k, _)| *k == key).map(|(_, v)| v.trim_matches('"'));
+        if !keys().contains(&&*key) || key == "data-dir" {
+            return arg;
+        }
+        let arg = arg.conflicts_with("resume");
+        let is_switch = |value: &str| value == "true" || value == "false";
+        let default = lines.iter().find(|(k, v)| *k == key && !is_switch(v)).map(|(_, v)| v.trim_matches('"'));
         match (default, arg.get_help()) {
-            (Some(default), Some(help)) if !is_switch && !["dataset", "bits"].contains(&&*key) => {
+            // These depend on other keys.
+            _ if ["dataset", "bits"].contains(&&*key) => arg,
+            (Some(default), Some(help)) => {
                 let help = format!("{help} [default: {default}]");
                 arg.help(help)
             }

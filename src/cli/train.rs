@@ -42,8 +42,8 @@ pub(super) struct TrainArgs {
     #[arg(long)]
     force: bool,
     /// Go on with a run from its last checkpoint; all settings are the run's own
-    // Only where data and adapter are, and when to stop, may change.
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["Settings", "LayerArgs", "out", "force", "tune", "tune_seconds"])]
+    // The settings themselves conflict by `settings::finish`: only where data and adapter are, and when to stop, may change.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "force", "tune", "tune_seconds"])]
     resume: Option<PathBuf>,
     /// Adapter by index or name, as `s3gpu devices` lists them
     #[arg(long)]
