@@ -11,6 +11,7 @@
 //! | [`kernels`] | every kernel: parameters, bindings, CPU twin, cases, cost, and the registry |
 //! | [`gpu`] | adapter, shader joiner, pipelines, buffers |
 //! | [`train`] | the loop, checkpoints, metrics, curves |
+//! | [`report`] | an evaluation as a page |
 //! | [`tune`] | which convolution rung is fastest for each shape, here |
 //! | [`files`] | files written whole or not at all, safetensors |
 //! | [`mod@bench`] | timing kernels where they stand in a real step |
@@ -28,6 +29,7 @@ pub mod graph;
 pub mod kernels;
 pub mod methods;
 pub mod model;
+pub mod report;
 pub mod train;
 pub mod tune;
 pub use error::{Error, Result};

@@ -5,7 +5,7 @@ mod program;
 use program::Place;
 
 /// The flags that each command promises.
-const FLAGS: [(&str, &[&str]); 4] = [
+const FLAGS: [(&str, &[&str]); 8] = [
     (
         "train",
         &[
@@ -43,9 +43,29 @@ const FLAGS: [(&str, &[&str]); 4] = [
             "--rung",
             "--tune",
             "--tune-seconds",
+            "--recipe",
+            "--config",
+            "--set",
         ],
     ),
-    ("eval", &["--weights", "--dataset", "--data-dir", "--batch-size", "--adapter", "--json"]),
+    ("config", &["--recipe", "--config", "--set", "--dataset", "--resume"]),
+    (
+        "eval",
+        &[
+            "--weights",
+            "--dataset",
+            "--data-dir",
+            "--batch-size",
+            "--adapter",
+            "--json",
+            "--details",
+            "--report",
+            "--worst",
+        ],
+    ),
+    ("export", &["--format", "--out", "--force"]),
+    ("runs", &["--json"]),
+    ("info", &["--json"]),
     ("devices", &[]),
     ("doctor", &["--adapter", "--kernel", "--dump-shader", "--dump-shaders"]),
 ];
@@ -79,7 +99,7 @@ fn version_and_unknown_commands() {
     place.run("devices --json").fails(2, &["--json", "--help"]);
     let said = place.run("");
     assert_eq!(said.code, Some(2));
-    assert!(said.err.contains("Usage: s3gpu <COMMAND>"), "{}", said.err);
+    assert!(said.err.contains("Usage: s3gpu [OPTIONS] <COMMAND>"), "{}", said.err);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::data::{DataArgs, remark};
+use super::data::{ImageArgs, ReadArgs, remark};
 use crate::data::sampler::epoch_order;
 use crate::data::{self, Ahead, Manifest, Records, Source, Splits, View};
 use crate::error::Result;
@@ -29,7 +29,9 @@ pub(super) struct BenchDataArgs {
     #[arg(long)]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
-    images: DataArgs,
+    images: ImageArgs,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Network
     #[arg(long, default_value = "resnet20")]
     model: String,
@@ -65,7 +67,7 @@ pub(super) fn run(args: &BenchDataArgs) -> Result<ExitCode> {
     };
     let setup = Setup::new(config)?;
     let c = &setup.config;
-    let reading = args.images.how(c.reading());
+    let reading = args.read.how(c.reading());
     let data = data::open(&setup.manifest, c.data_dir.as_deref(), Splits { train: true, test: false }, &reading)?;
     let source = data.train.as_deref().expect("the training set was asked for");
     let mut said = Vec::new();

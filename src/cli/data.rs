@@ -7,8 +7,9 @@ use clap::Args;
 
 use crate::data::{Dataset, Reading, Source};
 
+/// Which images: keys of a configuration too, for commands that have one.
 #[derive(Args, Clone, Debug)]
-pub(super) struct DataArgs {
+pub(super) struct ImageArgs {
     /// Height and width of an image folder's images [default: the data set's own, 224 for most]
     #[arg(long, value_name = "N")]
     pub image_size: Option<usize>,
@@ -19,6 +20,11 @@ pub(super) struct DataArgs {
     /// Share of each class kept to measure on, for an image folder without val/ or test/
     #[arg(long, value_name = "SHARE")]
     pub val_split: Option<f64>,
+}
+
+/// How they are read.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ReadArgs {
     /// Threads that decode images [default: one a core]; any number gives the same bits
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
@@ -30,7 +36,7 @@ pub(super) struct DataArgs {
     pub strict: bool,
 }
 
-impl DataArgs {
+impl ReadArgs {
     /// `reading` with what these flags say of threads, memory and damage.
     pub fn how(&self, reading: Reading) -> Reading {
         Reading {

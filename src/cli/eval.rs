@@ -4,14 +4,21 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde::Serialize;
 
-use super::data::{DataArgs, remark};
+use super::data::{ImageArgs, ReadArgs, remark};
+use super::export::weights_of;
+use super::table::columns;
 use crate::data::{self, Format, Manifest, Reading, Splits};
 use crate::error::{Error, Result};
 use crate::files::tensors::TensorFile;
+use crate::files::write_atomic;
+use crate::gpu::describe;
 use crate::graph::lower::{Options, RungChoice};
 use crate::model::Values;
+use crate::report::Page;
 use crate::train::Engine;
+use crate::train::assess::{Assessment, ClassFigures, Confusion, Judged};
 use crate::train::checkpoint::{self, Identity};
 use crate::train::metrics::Record;
 use crate::train::run::eval_record;
@@ -29,7 +36,9 @@ pub(super) struct EvalArgs {
     #[arg(long)]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
-    images: DataArgs,
+    images: ImageArgs,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Images at a time
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch_size: u32,
@@ -42,6 +51,27 @@ pub(super) struct EvalArgs {
     /// Print the result as one JSON object on the last line
     #[arg(long)]
     json: bool,
+    /// Add each class, what is taken for what, and the worst mistakes
+    #[arg(long)]
+    details: bool,
+    /// Write the details as one page with pictures, which needs nothing beside it
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// How many of the worst mistakes are shown
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    worst: u32,
+}
+
+/// The JSON of an evaluation: the record of a run's log, and more.
+#[derive(Serialize)]
+struct Json<'a> {
+    #[serde(flatten)]
+    record: Record,
+    classes: Vec<ClassFigures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confusions: Option<Vec<Confusion>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worst: Option<&'a [Judged]>,
 }
 
 /// The data set that the flags name, at the size, crop and split that the weights were trained with where they do not say.
@@ -51,7 +81,7 @@ fn data_set(args: &EvalArgs, file: &TensorFile, classes: u32) -> Result<(Manifes
     }
     let images = &args.images;
     let mut manifest = Manifest::find(&args.dataset)?;
-    let mut reading = images.how(Reading { val_split: images.val_split, ..Reading::default() });
+    let mut reading = args.read.how(Reading { val_split: images.val_split, ..Reading::default() });
     if manifest.format != Format::Folder {
         return Ok((manifest.with(images.image_size, images.pad)?, reading));
     }
@@ -72,10 +102,7 @@ fn data_set(args: &EvalArgs, file: &TensorFile, classes: u32) -> Result<(Manifes
 }
 
 pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
-    let path = match args.weights.is_dir() {
-        true => args.weights.join(crate::train::folder::BEST),
-        false => args.weights.clone(),
-    };
+    let path = weights_of(&args.weights);
     let file = checkpoint::read(&path)?;
     let identity = Identity::read(&file, &path)?;
     let classes = checkpoint::classes(&file, &path)?;
@@ -100,7 +127,15 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
     let mut engine = Engine::new(super::open_gpu(args.adapter.as_deref())?, &graph, &options)?;
     engine.load(&Values::from_file(&graph, &engine.layout, &file, &path)?);
     let started = std::time::Instant::now();
-    let figures = engine.evaluate(test)?;
+    let mut assessment = Assessment::new(&manifest.classes, args.worst as usize);
+    let mut seen = 0;
+    let figures = engine.evaluate_with(test, |engine, n| {
+        let labels: Vec<u32> = (seen..seen + n).map(|i| test.label(i)).collect();
+        assessment.add(&labels, &engine.logits(n)?);
+        seen += n;
+        Ok(())
+    })?;
+    let seconds = started.elapsed().as_secs_f64();
     remark(&data, &mut said);
     let step = file.meta.get("step").and_then(|s| s.parse().ok()).unwrap_or(0u64).saturating_sub(1);
     let epoch = file.meta.get("epoch").and_then(|s| s.parse().ok()).unwrap_or(0);
@@ -112,11 +147,20 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
             "these weights are not those of a trained network: choose an earlier checkpoint",
         ));
     }
-    if args.json {
-        let json = serde_json::to_string(&Record::Eval(record)).expect("finite numbers");
-        say!("{json}")?;
-    } else {
-        let speed = figures.count as f64 / started.elapsed().as_secs_f64();
+    if let Some(out) = &args.report {
+        let title = format!("{} {}", identity.model, identity.method.title());
+        let facts = vec![
+            ("weights", path.display().to_string()),
+            ("epoch", (epoch + 1).to_string()),
+            ("step", (step + 1).to_string()),
+            ("adapter", describe(&engine.exec.gpu.info)),
+        ];
+        let page = Page { title, facts, manifest: &manifest, test, record: &record, assessment: &assessment };
+        let text = page.render()?;
+        write_atomic(out, |file| file.write_all(text.as_bytes()))?;
+    }
+    if !args.json {
+        let speed = figures.count as f64 / seconds;
         say!(
             "{} {} on {}: top-1 {:.2} %, top-5 {:.2} %, loss {:.4}",
             identity.model,
@@ -127,6 +171,54 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
             record.loss
         )?;
         say!("{} of {} images right, {speed:.0} images/s", record.correct, record.count)?;
+        if args.details {
+            details(&assessment)?;
+        }
+        if let Some(out) = &args.report {
+            say!("report in {}", out.display())?;
+        }
+        return Ok(ExitCode::SUCCESS);
     }
+    let confusions = args.details.then(|| assessment.confusions());
+    let worst = args.details.then(|| assessment.worst());
+    let json = Json { record: Record::Eval(record), classes: assessment.classes(), confusions, worst };
+    say!("{}", serde_json::to_string(&json).expect("finite numbers"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Largest number of classes whose confusion matrix is printed; another is as wide as no terminal.
+const MATRIX_CLASSES: usize = 20;
+
+fn details(a: &Assessment) -> Result<()> {
+    let names = a.names();
+    let confusions = a.confusions();
+    let row = |(k, class): (usize, &ClassFigures)| {
+        let most = confusions.iter().find(|c| c.label == k);
+        let most = most.map_or(String::new(), |c| format!("{} ({})", names[c.predicted], c.count));
+        let top1 = class.top1.map_or("-".into(), |t| format!("{t:.1} %"));
+        vec![class.name.clone(), class.correct.to_string(), class.count.to_string(), top1, most]
+    };
+    let rows: Vec<_> = a.classes().iter().enumerate().map(row).collect();
+    let print = |titles: &[&str], rows: &[Vec<String>]| columns(titles, rows).iter().try_for_each(|l| say!("{l}"));
+    say!("")?;
+    print(&["class", ">right", ">images", ">accuracy", "most often taken for"], &rows)?;
+    if names.len() <= MATRIX_CLASSES {
+        let titles: Vec<_> = (0..names.len()).map(|k| format!(">{k}")).collect();
+        let titles: Vec<_> = ["images of", ">as class"].into_iter().chain(titles.iter().map(String::as_str)).collect();
+        let row = |k: usize| {
+            let counts = (0..names.len()).map(|p| a.count(k, p).to_string());
+            [names[k].clone(), k.to_string()].into_iter().chain(counts).collect()
+        };
+        say!("")?;
+        print(&titles, &(0..names.len()).map(row).collect::<Vec<_>>())?;
+    }
+    if a.worst().is_empty() {
+        return Ok(());
+    }
+    let row = |j: &Judged| {
+        let [label, predicted] = [j.label, j.predicted].map(|k| names[k as usize].clone());
+        vec![j.image.to_string(), label, predicted, format!("{:.1} %", 100.0 * j.confidence), format!("{:.3}", j.loss)]
+    };
+    say!("")?;
+    print(&[">test image", "is", "taken for", ">sure", ">loss"], &a.worst().iter().map(row).collect::<Vec<_>>())
 }

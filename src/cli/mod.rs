@@ -17,16 +17,24 @@ mod bench;
 mod bench_data;
 mod data;
 mod dataset;
+mod config;
 mod devices;
 mod doctor;
 mod eval;
+mod export;
+mod info;
+mod log;
+mod runs;
+mod settings;
+mod shell;
+mod table;
 mod train;
 mod view;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::files::cache::CacheFolder;
@@ -38,6 +46,9 @@ use crate::gpu::{self, Gpu};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Say on stderr what happens inside; -vv says more, and RUST_LOG chooses by module
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 1000)]
+    verbose: u8,
 }
 
 #[derive(Subcommand)]
@@ -45,11 +56,20 @@ enum Command {
     /// Train a network
     #[command(allow_negative_numbers = true)]
     Train(Box<train::TrainArgs>),
+    /// Print the settings that `train` would take with the same flags, and where each value comes from
+    #[command(allow_negative_numbers = true)]
+    Config(Box<train::TrainArgs>),
     /// Measure a checkpoint's accuracy
     Eval(eval::EvalArgs),
     /// List, fetch, check and describe data sets
     #[command(subcommand)]
     Dataset(dataset::DatasetCommand),
+    /// Write a trained network in another program's format
+    Export(export::ExportArgs),
+    /// List the runs under a folder
+    Runs(runs::RunsArgs),
+    /// Say what is in a checkpoint or another of the files that s3gpu reads and writes
+    Info(info::InfoArgs),
     /// List the adapters with driver, limits and features
     Devices,
     /// Run every kernel's cases against its CPU twin
@@ -57,27 +77,46 @@ enum Command {
     /// Measure speed
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Print a shell's completions
+    Completions(shell::CompletionsArgs),
+    /// Write the man pages
+    Man(shell::ManArgs),
+}
+
+/// The command line as it is parsed, completed and documented.
+fn command() -> clap::Command {
+    let command = Cli::command();
+    command.mut_subcommand("train", settings::finish).mut_subcommand("config", settings::finish)
 }
 
 /// Runs the command line; exit code 2 for wrong usage, 1 for everything else that fails, 130 after Ctrl-C.
 pub fn main() -> ExitCode {
-    start(Cli::parse().command)
+    start(std::env::args_os())
 }
 
 /// `s3gpu bench WHAT` with this process's own arguments: the entry point of `cargo bench`, which adds a `--bench`.
 pub fn bench(what: &str) -> ExitCode {
     let own = std::env::args_os().skip(1).filter(|a| a != "--bench");
-    start(Cli::parse_from(["s3gpu", "bench", what].into_iter().map(Into::into).chain(own)).command)
+    start(["s3gpu", "bench", what].into_iter().map(Into::into).chain(own))
 }
 
-fn start(command: Command) -> ExitCode {
-    let outcome = match command {
+fn start(words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    let matches = command().get_matches_from(words);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.format(&mut command()).exit());
+    log::start(cli.verbose);
+    let outcome = match cli.command {
         Command::Train(args) => train::run(*args),
+        Command::Config(args) => config::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Dataset(command) => dataset::run(&command),
+        Command::Export(args) => export::run(&args),
+        Command::Runs(args) => runs::run(&args),
+        Command::Info(args) => info::run(&args),
         Command::Devices => devices::run(),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),
+        Command::Completions(args) => shell::completions(&args, command()),
+        Command::Man(args) => shell::man(&args, command()),
     };
     match outcome {
         Ok(code) => code,

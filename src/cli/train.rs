@@ -6,106 +6,38 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::Args;
 
-use super::data::{DataArgs, remark};
+use super::data::{ReadArgs, remark};
+use super::settings::{LayerArgs, Settings};
 use super::view::View;
 use crate::data::{self, Dataset, Manifest, Source, Splits};
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
 use crate::gpu::Gpu;
 use crate::graph::{RungChoice, Vars};
-use crate::methods::{LatentInit, MethodSpec};
-use crate::model::Shortcut;
+use crate::train::Config;
 use crate::train::checkpoint::{self, Identity, Progress};
 use crate::train::folder::{self, Claim, LAST};
+use crate::train::layers::{Layered, Origin};
 use crate::train::run::{Outcome, Run};
 use crate::train::setup::Setup;
-use crate::train::{Config, Schedule};
 use crate::tune;
 
 #[derive(Args)]
 pub(super) struct TrainArgs {
-    /// Data set by name, as `s3gpu dataset list` shows them, or the path of its TOML
-    #[arg(long, required_unless_present = "resume")]
-    dataset: Option<String>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    layers: LayerArgs,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Folder with the data set's files, or its parent [default: S3GPU_DATA, then the user's data folder]
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    #[command(flatten)]
-    images: DataArgs,
-    /// Network: resnet8, 14, 20, 32, 44, 56, 110 (CIFAR) or resnet18, 34, 50 (ImageNet)
-    #[arg(long, default_value = "resnet20")]
-    model: String,
-    /// Factor on all channel counts
-    #[arg(long, default_value_t = 1)]
-    width: u32,
-    /// Shortcut of the CIFAR networks
-    #[arg(long, value_enum, default_value_t)]
-    shortcut: Shortcut,
-    /// Training method: fp32 or s3
-    #[arg(long, default_value = "s3")]
-    method: String,
-    /// Bits a weight (s3: 2, 3 or 4)
-    #[arg(long)]
-    bits: Option<u32>,
-    /// How latents start
-    #[arg(long, value_enum, default_value_t)]
-    latent_init: LatentInit,
-    /// Factor on the latents' learning rate
-    #[arg(long, default_value_t = 1.0)]
-    latent_lr: f32,
-    /// Factor of the dense-weight regularizer
-    #[arg(long, default_value_t = 1e-5)]
-    dense_reg: f32,
-    /// Start from these weights (safetensors with PyTorch's names, or the S3 authors')
-    #[arg(long, value_name = "FILE")]
-    init: Option<PathBuf>,
-    /// Epochs; also the schedule's horizon
-    #[arg(long, default_value_t = 200)]
-    epochs: u64,
     /// Stop after this many steps, counted from the run's start; --resume goes on
     #[arg(long)]
     steps: Option<u64>,
-    /// Images in a step
-    #[arg(long, default_value_t = 128)]
-    batch_size: u32,
-    /// Learning rate
-    #[arg(long, default_value_t = 0.1)]
-    lr: f32,
-    /// How the learning rate falls; `step` divides by 10 at 50 % and 75 %
-    #[arg(long, value_enum, default_value_t)]
-    schedule: Schedule,
-    /// Epochs over which the learning rate rises at the start
-    #[arg(long, value_name = "EPOCHS", default_value_t = 0.0)]
-    warmup: f64,
-    /// Momentum
-    #[arg(long, default_value_t = 0.9)]
-    momentum: f32,
-    /// Nesterov momentum
-    #[arg(long)]
-    nesterov: bool,
-    /// Weight decay, on every parameter
-    #[arg(long, default_value_t = 1e-4)]
-    weight_decay: f32,
-    /// Share of the target spread over all classes
-    #[arg(long, default_value_t = 0.0)]
-    label_smoothing: f32,
-    /// Seed of initialization, order and augmentation
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Train on the images as they are, without crop and mirror
-    #[arg(long = "no-augment", action = ArgAction::SetFalse)]
-    augment: bool,
-    /// Train on the images in the files' order
-    #[arg(long = "no-shuffle", action = ArgAction::SetFalse)]
-    shuffle: bool,
-    /// Steps from one metrics line to the next
-    #[arg(long, default_value_t = 50)]
-    log_every: u64,
-    /// Epochs from one evaluation to the next
-    #[arg(long, default_value_t = 1)]
-    eval_every: u64,
     /// The run's folder [default: runs/DATASET-MODEL-METHOD]
     #[arg(long)]
     out: Option<PathBuf>,
@@ -113,16 +45,14 @@ pub(super) struct TrainArgs {
     #[arg(long)]
     force: bool,
     /// Go on with a run from its last checkpoint; all settings are the run's own
-    #[arg(long, value_name = "RUN", conflicts_with_all = NOT_WITH_RESUME)]
+    // The settings themselves conflict by `settings::finish`: only where data and adapter are, and when to stop, may change.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "force", "tune", "tune_seconds"])]
     resume: Option<PathBuf>,
     /// Adapter by index or name, as `s3gpu devices` lists them
     #[arg(long)]
     adapter: Option<String>,
-    /// Convolution rung that comes first where it fits; may be repeated
-    #[arg(long, value_name = "KERNEL")]
-    rung: Vec<String>,
     /// Measure first which convolution rungs are fastest for the plan's shapes, and keep that for later runs
-    #[arg(long, conflicts_with_all = ["rung", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["rungs", "dry_run"])]
     tune: bool,
     /// Longest that --tune may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -132,41 +62,22 @@ pub(super) struct TrainArgs {
     dry_run: bool,
 }
 
-/// A resumed run keeps its settings; only where data and adapter are, and when to stop, may change.
-const NOT_WITH_RESUME: [&str; 32] = [
-    "dataset",
-    "image_size",
-    "pad",
-    "val_split",
-    "model",
-    "width",
-    "shortcut",
-    "method",
-    "bits",
-    "latent_init",
-    "latent_lr",
-    "dense_reg",
-    "init",
-    "epochs",
-    "batch_size",
-    "lr",
-    "schedule",
-    "warmup",
-    "momentum",
-    "nesterov",
-    "weight_decay",
-    "label_smoothing",
-    "seed",
-    "augment",
-    "shuffle",
-    "log_every",
-    "eval_every",
-    "out",
-    "force",
-    "rung",
-    "tune",
-    "tune_seconds",
-];
+impl TrainArgs {
+    /// The configuration that all layers give, with where each value came from.
+    pub(super) fn layered(&self) -> Result<Layered> {
+        if let Some(run) = &self.resume {
+            let mut layered = Layered::of_run(folder::read_config(run)?, run);
+            if let Some(dir) = &self.data_dir {
+                layered.config.data_dir = Some(dir.clone());
+                layered.origins.insert("data-dir".into(), Origin::Flag);
+            }
+            return Ok(layered);
+        }
+        let (recipe, mut upper) = self.layers.read()?;
+        upper.push(self.settings.layer(self.data_dir.as_deref())?);
+        Layered::new(recipe, upper)
+    }
+}
 
 pub(super) fn run(args: TrainArgs) -> Result<ExitCode> {
     match args.resume.clone() {
@@ -175,69 +86,28 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode> {
     }
 }
 
-/// The configuration that the flags mean.
+/// The configuration, checked, and the run's folder.
 fn config(args: &TrainArgs) -> Result<(Config, PathBuf)> {
-    let mut dataset = args.dataset.clone().unwrap_or_default();
-    let manifest = Manifest::find(&dataset)?.with(args.images.image_size, args.images.pad)?;
+    let layered = args.layered()?;
+    layered.check()?;
+    let mut c = layered.config;
+    let manifest = c.manifest()?;
     if let Some(path) = &manifest.path {
         // A resumed run may start in another folder.
         let path = std::path::absolute(path).map_err(Error::io(path, "find"))?;
-        dataset = path.to_str().map(str::to_string).unwrap_or(dataset);
+        c.dataset = path.to_str().map(str::to_string).unwrap_or(c.dataset);
     }
-    let classes = match manifest.classes.is_empty() {
-        true => data::complete(manifest.clone(), args.data_dir.as_deref())?.classes,
-        false => Vec::new(),
-    };
-    let spec = MethodSpec::find(&args.method, args.bits)?;
-    let (mut mean, mut std) = (manifest.mean.clone(), manifest.std.clone());
-    if let Some(path) = &args.init {
-        // Weights go with the normalization that they were trained under.
-        let file = checkpoint::read(path)?;
-        let [file_mean, file_std] = checkpoint::normalization(&file, path)?;
-        (mean, std) = (file_mean.unwrap_or(mean), file_std.unwrap_or(std));
-        checkpoint::check_channels(&mean, &std, manifest.channels, path)?;
+    let folder = format!("runs/{}-{}-{}", manifest.name, c.model, c.method()?.title().replace(' ', "-"));
+    if Manifest::find(&c.dataset)?.classes.is_empty() {
+        // An image folder gave them, and must give the same ones when the run goes on.
+        c.classes = manifest.classes;
     }
-    let folder = format!("runs/{}-{}-{}", manifest.name, args.model, spec.title().replace(' ', "-"));
-    let config = Config {
-        dataset,
-        data_dir: args.data_dir.clone(),
-        image_size: args.images.image_size,
-        pad: args.images.pad,
-        val_split: args.images.val_split,
-        classes,
-        model: args.model.clone(),
-        width: args.width,
-        shortcut: args.shortcut,
-        method: args.method.clone(),
-        bits: spec.bits,
-        latent_init: args.latent_init,
-        latent_lr: args.latent_lr,
-        dense_reg: args.dense_reg,
-        init: args.init.clone(),
-        epochs: args.epochs,
-        batch_size: args.batch_size,
-        lr: args.lr,
-        schedule: args.schedule,
-        warmup: args.warmup,
-        momentum: args.momentum,
-        nesterov: args.nesterov,
-        weight_decay: args.weight_decay,
-        label_smoothing: args.label_smoothing,
-        seed: args.seed,
-        augment: args.augment,
-        shuffle: args.shuffle,
-        log_every: args.log_every,
-        eval_every: args.eval_every,
-        rungs: args.rung.clone(),
-        mean,
-        std,
-    };
-    Ok((config, args.out.clone().unwrap_or_else(|| folder.into())))
+    Ok((c, args.out.clone().unwrap_or_else(|| folder.into())))
 }
 
-fn load(setup: &Setup, images: &DataArgs) -> Result<Dataset> {
+fn load(setup: &Setup, read: &ReadArgs) -> Result<Dataset> {
     let (c, splits) = (&setup.config, Splits { train: true, test: true });
-    let data = data::open(&setup.manifest, c.data_dir.as_deref(), splits, &images.how(c.reading()))?;
+    let data = data::open(&setup.manifest, c.data_dir.as_deref(), splits, &read.how(c.reading()))?;
     let count = data.train.as_ref().map_or(0, Source::len);
     if setup.config.batch_size as usize > count {
         let what =
@@ -264,7 +134,7 @@ fn start(args: TrainArgs) -> Result<ExitCode> {
         return dry_run(&setup, gpu, Progress::default().rungs(&setup.config.rungs));
     }
     folder::check_free(&out, args.force)?;
-    let data = load(&setup, &args.images)?;
+    let data = load(&setup, &args.read)?;
     let gpu = super::open_gpu(args.adapter.as_deref())?;
     let cap = args.tune.then(|| Duration::from_secs(args.tune_seconds));
     setup.tuned = tune::rungs(&setup, &gpu, cap, &mut tell)?;
@@ -291,9 +161,7 @@ fn standing(setup: &Setup, last: &TensorFile, path: &Path) -> Result<Progress> {
 }
 
 fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
-    let mut config = folder::read_config(out)?;
-    config.data_dir = args.data_dir.clone().or(config.data_dir);
-    let setup = Setup::new(config)?;
+    let setup = Setup::new(args.layered()?.config)?;
     let path = out.join(LAST);
     // A look, for which the folder need not be claimed: the file is only ever replaced whole.
     let seen = match path.exists() {
@@ -319,7 +187,7 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
     let last = checkpoint::read(&path)?;
     let progress = standing(&setup, &last, &path)?;
     let total = total(&progress);
-    let data = load(&setup, &args.images)?;
+    let data = load(&setup, &args.read)?;
     let found = sources(&data).map(|d| d.len() as u64);
     if found != progress.images {
         let [(train, test), (had, had_test)] = [found, progress.images].map(|[a, b]| (a, b));

@@ -43,6 +43,20 @@ pub struct TensorFile {
     pub meta: BTreeMap<String, String>,
 }
 
+/// One tensor as a file's header describes it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Entry {
+    /// Name.
+    pub name: String,
+    /// Type of its values, in the format's terms: `F32`, `I64` …
+    #[serde(rename = "type")]
+    pub dtype: String,
+    /// Dimensions, outermost first; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Bytes.
+    pub bytes: usize,
+}
+
 /// The JSON header, in the order in which it is written.
 #[derive(Serialize)]
 struct Header<'a> {
@@ -90,6 +104,23 @@ pub fn read_meta(path: impl AsRef<Path>) -> Result<TensorFile> {
     Ok(TensorFile { tensors: BTreeMap::new(), meta: strings(&metadata) })
 }
 
+/// The tensors of any safetensors file by name, whatever their type, and its metadata; no values are read.
+///
+/// # Errors
+/// As [`read_meta`].
+pub fn list(path: impl AsRef<Path>) -> Result<(Vec<Entry>, BTreeMap<String, String>)> {
+    let (_, metadata) = open(path.as_ref())?;
+    let entry = |(name, info): (String, &TensorInfo)| Entry {
+        name,
+        dtype: info.dtype.to_string(),
+        shape: info.shape.clone(),
+        bytes: info.data_offsets.1 - info.data_offsets.0,
+    };
+    let mut entries: Vec<_> = metadata.tensors().into_iter().map(entry).collect();
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok((entries, strings(&metadata)))
+}
+
 fn strings(metadata: &Metadata) -> BTreeMap<String, String> {
     metadata.metadata().clone().unwrap_or_default().into_iter().collect()
 }
@@ -128,12 +159,21 @@ fn open(path: &Path) -> Result<(File, Metadata)> {
 /// [`Error::Io`] when the disk refuses (see [`write_atomic`]), [`Error::Checkpoint`] for a tensor whose values do not
 /// fill its shape or whose name the format keeps for itself.
 pub fn write(path: impl AsRef<Path>, file: &TensorFile) -> Result<()> {
+    write_counted(path, file, &BTreeMap::new())
+}
+
+/// Like [`write`], with `counters` as I64 scalars before the tensors: PyTorch's batch counters, which [`read`] leaves out.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_counted(path: impl AsRef<Path>, file: &TensorFile, counters: &BTreeMap<String, i64>) -> Result<()> {
     let path = path.as_ref();
-    let header =
-        encode_header(file).map_err(|what| Error::checkpoint(path, what, "this is a bug: please report it"))?;
+    let header = encode_header(file, counters)
+        .map_err(|what| Error::checkpoint(path, what, "this is a bug: please report it"))?;
     write_atomic(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
+        counters.values().try_for_each(|value| out.write_all(&value.to_le_bytes()))?;
         file.tensors.values().flat_map(|tensor| &tensor.data).try_for_each(|value| out.write_all(&value.to_le_bytes()))
     })
 }
@@ -193,9 +233,14 @@ fn is_integer(dtype: Dtype) -> bool {
 }
 
 /// The padded header for tensors in the order of their names; what is wrong where it cannot be.
-fn encode_header(file: &TensorFile) -> Result<Vec<u8>, String> {
+fn encode_header(file: &TensorFile, counters: &BTreeMap<String, i64>) -> Result<Vec<u8>, String> {
     let mut end = 0;
     let mut tensors = BTreeMap::new();
+    for name in counters.keys() {
+        let data_offsets = (end, end + size_of::<i64>());
+        tensors.insert(name.as_str(), TensorInfo { dtype: Dtype::I64, shape: Vec::new(), data_offsets });
+        end = data_offsets.1;
+    }
     for (name, Tensor { shape, data }) in &file.tensors {
         if name == "__metadata__" {
             return Err("no tensor can be named `__metadata__`".into());

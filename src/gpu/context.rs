@@ -130,6 +130,8 @@ impl AdapterEntry {
         let mut gpu = Gpu { device, queue, info, limits, subgroup: None, subgroups, cache: None, opened_in, fault };
         gpu.subgroups = Subgroups::probe(&gpu)?;
         gpu.subgroup = gpu.subgroups.size();
+        let (features, subgroups) = (gpu.device.features(), &gpu.subgroups);
+        tracing::debug!(?features, %subgroups, limits = ?gpu.limits, "device opened");
         gpu.opened_in = started.elapsed();
         Ok(gpu)
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::{DriverCache, Gpu, Kept, shader, upload};
 use crate::error::{Error, Result};
@@ -121,7 +122,7 @@ fn compile(
     consts: &[Const],
     cache: Option<&wgpu::PipelineCache>,
 ) -> Result<Pipeline> {
-    let name = kernel.name();
+    let (name, started) = (kernel.name(), Instant::now());
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
     let text = shader::expand(&kernel.source(), consts);
     let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -157,7 +158,9 @@ fn compile(
         compilation_options: Default::default(),
         cache,
     });
-    match pollster::block_on(scope.pop()) {
+    let refused = pollster::block_on(scope.pop());
+    tracing::debug!(kernel = name, ?consts, seconds = started.elapsed().as_secs_f32(), "pipeline compiled");
+    match refused {
         None => Ok(Pipeline { pipeline, layout }),
         Some(e) => Err(Error::Gpu { what: format!("kernel {name}: {e}") }),
     }

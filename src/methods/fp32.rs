@@ -29,6 +29,9 @@ impl Method for Fp32 {
     fn foreign_names(&self, bits: u32) -> Vec<String> {
         self.latents(bits)
     }
+    fn weight(&self, _: u32, latents: &[&[f32]]) -> Vec<f32> {
+        latents[0].to_vec()
+    }
     fn compose(&self, _: u32, b: &Bound) -> Call {
         let params = ComposeParams { groups: b.groups };
         Call::fixed(&Fp32Compose, &[b.table, b.params, b.weight, b.weight_t], params)

@@ -86,6 +86,8 @@ pub trait Method: Sync {
     fn init(&self, bits: u32, shape: WeightShape, how: LatentInit, rng: &mut ChaCha8Rng) -> Vec<Vec<f32>>;
     /// Names that other programs give to the latents, in the order of [`Method::latents`].
     fn foreign_names(&self, bits: u32) -> Vec<String>;
+    /// W from a layer's latents, on the host, exactly as [`Method::compose`] gives it: for files and reports.
+    fn weight(&self, bits: u32, latents: &[&[f32]]) -> Vec<f32>;
     /// The dispatch that composes W.
     fn compose(&self, bits: u32, b: &Bound) -> Call;
     /// The dispatch that turns dL/dW into latent gradients; `alpha` is the regularizer's factor.

@@ -83,6 +83,9 @@ impl Engine {
         let planned = started.elapsed().as_secs_f64();
         let mut exec = Executor::new(gpu, plan, options.batch)?;
         exec.startup.plan = planned;
+        let (dispatches, bytes) = (exec.plan.sections[TRAIN].len(), exec.plan.bytes());
+        tracing::info!(dispatches, bytes, seconds = planned, "planned");
+        lowered.rungs.iter().for_each(|(layer, rung)| tracing::debug!(layer, rung, "rung"));
         Ok(Self {
             exec,
             rungs: lowered.rungs,

@@ -20,7 +20,7 @@ pub const CURVES: &str = "curves.svg";
 
 /// Everything that the folder may hold. The configuration comes first: without it no file counts as a run's, so where a
 /// replacement stops half-way, new settings never stand over old weights.
-const FILES: [&str; 5] = [CONFIG, LAST, METRICS, BEST, CURVES];
+pub const FILES: [&str; 5] = [CONFIG, LAST, METRICS, BEST, CURVES];
 
 /// Locked while a process works in the folder. It stays there empty: to remove it could race with the next process.
 const LOCK: &str = ".lock";
@@ -42,7 +42,13 @@ impl Claim {
         let path = out.join(LOCK);
         let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = open.map_err(Error::io(&path, "create"))?;
-        let lock = match file.try_lock() {
+        let mut tried = file.try_lock();
+        if let Err(TryLockError::WouldBlock) = tried {
+            // It may be `is_claimed` that holds it, for an instant.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            tried = file.try_lock();
+        }
+        let lock = match tried {
             Ok(()) => Some(file),
             // Some network file systems know no locks; to train there is still better than not to.
             Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => None,
@@ -59,6 +65,17 @@ impl Claim {
     pub fn path(&self) -> &Path {
         &self.out
     }
+}
+
+/// Whether a process works in the folder now.
+pub fn is_claimed(out: &Path) -> bool {
+    let lock = File::open(out.join(LOCK));
+    lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Whether the folder holds a file of a run.
+pub fn is_run(out: &Path) -> bool {
+    FILES.iter().any(|file| out.join(file).is_file())
 }
 
 /// Refuses a folder that holds a run, unless `force` is set.

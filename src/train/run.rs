@@ -360,13 +360,21 @@ impl<'a> Run<'a> {
 
     fn save_best(&self) -> Result<()> {
         let values = self.finite(self.engine.values()?)?;
-        tensors::write(self.claim.path().join(BEST), &checkpoint::file(self.meta(), values, None)?)
+        self.save(BEST, &checkpoint::file(self.meta(), values, None)?)
+    }
+
+    fn save(&self, name: &str, file: &TensorFile) -> Result<()> {
+        let (path, started) = (self.claim.path().join(name), Instant::now());
+        tensors::write(&path, file)?;
+        let seconds = started.elapsed().as_secs_f32();
+        tracing::info!(path = %path.display(), step = self.progress.step, seconds, "saved");
+        Ok(())
     }
 
     fn save_last(&self) -> Result<()> {
         let (values, momenta) = (self.finite(self.engine.values()?)?, self.finite(self.engine.momenta()?)?);
         let file = checkpoint::file(self.meta(), values, Some((&momenta, &self.progress)))?;
-        tensors::write(self.claim.path().join(LAST), &file)
+        self.save(LAST, &file)
     }
 
     fn meta(&self) -> BTreeMap<String, String> {

@@ -67,6 +67,7 @@ pub fn rungs(
             },
         }
     }
+    tracing::info!(choices = table.choices.len(), measured = cap.is_some(), "rungs that were timed");
     if table.choices.is_empty() {
         return Ok(BTreeMap::new());
     }

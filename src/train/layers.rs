@@ -1,0 +1,363 @@
+//! A configuration in layers: defaults, recipe, file, `--set`, flags. Each later one replaces keys of those before it,
+//! and every key remembers where its value came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::{self, Visitor};
+use toml::{Table, Value};
+
+use super::checkpoint;
+use super::config::Config;
+use crate::data::Manifest;
+use crate::error::{Error, Result};
+use crate::methods::MethodSpec;
+use crate::model::Arch;
+
+/// The built-in recipes: name and text. The name is also the file's stem.
+const RECIPES: [(&str, &str); 2] =
+    [("default", include_str!("recipes/default.toml")), ("published", include_str!("recipes/published.toml"))];
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origin {
+    /// The program's own value.
+    Default,
+    /// The data set of that name: its normalization.
+    Dataset(String),
+    /// The normalization of the weights that `--init` names.
+    Weights(PathBuf),
+    /// A built-in recipe, a recipe's file or a data set's own.
+    Recipe(String),
+    /// `--config`.
+    File(PathBuf),
+    /// `--set`.
+    Set,
+    /// A flag of its own.
+    Flag,
+    /// The run that `--resume` names.
+    Run(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Dataset(name) => write!(f, "data set {name}"),
+            Self::Weights(path) => write!(f, "weights {}", path.display()),
+            Self::Recipe(name) => write!(f, "recipe {name}"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Set => f.write_str("--set"),
+            Self::Flag => f.write_str("flag"),
+            Self::Run(path) => write!(f, "run {}", path.display()),
+        }
+    }
+}
+
+/// Some keys with their values, all from one place.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    keys: Table,
+    origin: Origin,
+}
+
+impl Layer {
+    /// Keys from one place.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming key, value and place: for an unknown key, with the nearest known one, and for a value of the
+    /// wrong type.
+    pub fn new(keys: Table, origin: Origin) -> Result<Self> {
+        keys.iter().try_for_each(|(key, value)| check_key(key, value, &origin))?;
+        Ok(Self { keys, origin })
+    }
+
+    /// The keys of a TOML file; `origin` makes its place of the path.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be read; [`Error::Usage`] where it is no TOML, and as [`Layer::new`].
+    pub fn read(path: &Path, origin: impl FnOnce(PathBuf) -> Origin) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+        Self::parse(&text, origin(path.into()))
+    }
+
+    fn parse(text: &str, origin: Origin) -> Result<Self> {
+        let keys = toml::from_str(text).map_err(|e: toml::de::Error| {
+            Error::usage(format!("{origin} is no TOML: {}", e.to_string().trim_end()), "write one `key = value` a line")
+        })?;
+        Self::new(keys, origin)
+    }
+
+    /// The recipe that `--recipe` means: a built-in one's name or a file.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name that is neither, and as [`Layer::read`].
+    pub fn recipe(name: &str) -> Result<Self> {
+        if let Some((_, text)) = RECIPES.iter().find(|(known, _)| *known == name) {
+            return Self::parse(text, Origin::Recipe(name.into()));
+        }
+        let path = Path::new(name);
+        if path.exists() || path.extension().is_some() {
+            return Self::read(path, |_| Origin::Recipe(name.into()));
+        }
+        let known = RECIPES.map(|(known, _)| known);
+        let near = nearest(name, &known).map(|n| format!("did you mean `{n}`? ")).unwrap_or_default();
+        let hint = format!("{near}built-in recipes: {}; a file's name ends in .toml", known.join(", "));
+        Err(Error::usage(format!("no recipe is called `{name}`, and no file either"), hint))
+    }
+
+    /// The keys of `--set KEY=VALUE`, in order: a value is read as TOML, and as a string where it is none.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a word without `=`, and as [`Layer::new`].
+    pub fn set(words: &[String]) -> Result<Self> {
+        let mut keys = Table::new();
+        for word in words {
+            let Some((key, text)) = word.split_once('=') else {
+                return Err(Error::usage(
+                    format!("--set {word} has no `=`"),
+                    "write it as --set key=value, say --set lr=0.05",
+                ));
+            };
+            let text = text.trim();
+            let value = format!("v = {text}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+            let key = key.trim().to_string();
+            let value = value.unwrap_or_else(|| Value::String(text.into()));
+            // A word such as `1e-4x` is a string; so is a number where the key wants a string.
+            let as_text = Value::String(text.into());
+            let known =
+                check_key(&key, &value, &Origin::Set).is_err() && check_key(&key, &as_text, &Origin::Set).is_ok();
+            keys.insert(key, if known { as_text } else { value });
+        }
+        Self::new(keys, Origin::Set)
+    }
+}
+
+/// A configuration and where each of its values came from.
+#[derive(Clone, Debug)]
+pub struct Layered {
+    /// The configuration; where no layer names a data set, with placeholders for what depends on it.
+    pub config: Config,
+    /// Where the value of a key came from; none for a placeholder.
+    pub origins: BTreeMap<String, Origin>,
+}
+
+impl Layered {
+    /// Puts `recipe`, and `upper` in order, on top of the defaults. Without a recipe the data set's own counts.
+    ///
+    /// A layer that changes the method without naming bits takes the method's own number of bits.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming key, value and place; [`Error::Checkpoint`] for weights of `--init` that cannot be read.
+    pub fn new(recipe: Option<Layer>, upper: Vec<Layer>) -> Result<Self> {
+        let named = |key: &str| {
+            let layers = upper.iter().rev().chain(&recipe);
+            layers.into_iter().find_map(|l| Some((l.keys.get(key)?.as_str()?.to_string(), l.origin.clone())))
+        };
+        let manifest = match named("dataset") {
+            None => None,
+            Some((name, origin)) => Some(Manifest::find(&name).map_err(|e| placed(e, &origin))?),
+        };
+        let mut stack = Stack::default();
+        let mut defaults = table(&Config::default());
+        // These depend on the data set and the method.
+        ["dataset", "mean", "std", "bits"].iter().for_each(|key| _ = defaults.remove(*key));
+        stack.add(Layer { keys: defaults, origin: Origin::Default });
+        if let Some(m) = &manifest {
+            let keys = table(&Config { mean: m.mean.clone(), std: m.std.clone(), ..Config::default() });
+            stack.add(normalization(&keys, Origin::Dataset(m.name.clone())));
+        }
+        if let (Some((path, _)), Some(m)) = (named("init"), &manifest) {
+            stack.add(of_weights(Path::new(&path), m)?);
+        }
+        let own = |m: &Manifest| Some(own_recipe(m, m.recipe.clone()?));
+        let recipe = match recipe {
+            None => manifest.as_ref().and_then(own).transpose()?,
+            given => given,
+        };
+        recipe.into_iter().chain(upper).for_each(|layer| stack.add(layer));
+        stack.resolve()
+    }
+
+    /// A run's own configuration.
+    pub fn of_run(config: Config, run: &Path) -> Self {
+        let origins = table(&config).keys().map(|k| (k.clone(), Origin::Run(run.into()))).collect();
+        Self { config, origins }
+    }
+
+    /// [`Config::check`], with the place that a wrong value came from.
+    ///
+    /// # Errors
+    /// As [`Config::check`]; [`Error::Usage`] where no layer names a data set.
+    pub fn check(&self) -> Result<()> {
+        if !self.origins.contains_key("dataset") {
+            let known = Manifest::names().collect::<Vec<_>>().join(", ");
+            let hint = format!("name one: --dataset {known}; `s3gpu train --help` lists all flags");
+            return Err(Error::usage("no --dataset is given", hint));
+        }
+        let place = |key: &str, e: Error| match self.origins.get(key) {
+            Some(origin) => placed(e, origin),
+            None => e,
+        };
+        Arch::find(&self.config.model).map_err(|e| place("model", e))?;
+        self.config.method().map_err(|e| match self.origins.get("bits") {
+            Some(origin) if self.config.bits != 0 && *origin != Origin::Default => placed(e, origin),
+            _ => place("method", e),
+        })?;
+        self.config.check().map_err(|e| {
+            let Error::Usage { what, .. } = &e else { return e };
+            // These messages begin with the flag.
+            let key = what.strip_prefix("--").and_then(|w| w.split(' ').next()).unwrap_or_default().to_string();
+            place(&key, e)
+        })
+    }
+
+    /// As TOML for a file, a comment on each line saying where the value came from. Reading it back gives the same configuration.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a value that TOML cannot hold.
+    pub fn annotated(&self) -> Result<String> {
+        let text = toml::to_string(&self.config)
+            .map_err(|e| Error::usage(format!("the configuration cannot be written: {e}"), "use another value"))?;
+        let lines = text.lines().filter_map(|line| {
+            let key = line.split(" = ").next().unwrap_or_default();
+            Some((line, self.origins.get(key)?))
+        });
+        let lines: Vec<_> = lines.collect();
+        // Long lists would push every comment far to the right.
+        let width = lines.iter().map(|(l, _)| l.len()).filter(|l| *l <= 40).max().unwrap_or_default();
+        Ok(lines.into_iter().map(|(line, origin)| format!("{line:width$}  # {origin}\n")).collect())
+    }
+}
+
+/// The layers' keys so far.
+#[derive(Default)]
+struct Stack {
+    keys: Table,
+    origins: BTreeMap<String, Origin>,
+}
+
+impl Stack {
+    fn add(&mut self, layer: Layer) {
+        let changes_method = layer.keys.get("method").is_some_and(|m| self.keys.get("method") != Some(m));
+        if changes_method && !layer.keys.contains_key("bits") {
+            self.keys.remove("bits");
+            self.origins.remove("bits");
+        }
+        for (key, value) in layer.keys {
+            self.origins.insert(key.clone(), layer.origin.clone());
+            self.keys.insert(key, value);
+        }
+    }
+
+    fn resolve(mut self) -> Result<Layered> {
+        if let (None, Some(method)) = (self.keys.get("bits"), self.keys.get("method").and_then(Value::as_str)) {
+            // An unknown method is told by Layered::check.
+            let bits = MethodSpec::find(method, None).map_or(0, |spec| spec.bits);
+            self.keys.insert("bits".into(), i64::from(bits).into());
+            self.origins.insert("bits".into(), Origin::Default);
+        }
+        let Self { mut keys, origins } = self;
+        for (key, value) in table(&Config::default()) {
+            keys.entry(key).or_insert(value);
+        }
+        let config = Config::deserialize(keys)
+            .map_err(|e| Error::usage(format!("the configuration cannot be: {}", e.message()), "correct that key"))?;
+        Ok(Layered { config, origins })
+    }
+}
+
+fn normalization(keys: &Table, origin: Origin) -> Layer {
+    let keys = ["mean", "std"].iter().filter_map(|k| Some((k.to_string(), keys.get(*k)?.clone()))).collect();
+    Layer { keys, origin }
+}
+
+/// Weights go with the normalization that they were trained under.
+fn of_weights(path: &Path, manifest: &Manifest) -> Result<Layer> {
+    let file = checkpoint::read(path)?;
+    let [mean, std] = checkpoint::normalization(&file, path)?;
+    let (has_mean, has_std) = (mean.is_some(), std.is_some());
+    let (mean, std) = (mean.unwrap_or(manifest.mean.clone()), std.unwrap_or(manifest.std.clone()));
+    checkpoint::check_channels(&mean, &std, manifest.channels, path)?;
+    let mut layer = normalization(&table(&Config { mean, std, ..Config::default() }), Origin::Weights(path.into()));
+    layer.keys.retain(|key, _| if key == "mean" { has_mean } else { has_std });
+    Ok(layer)
+}
+
+fn own_recipe(manifest: &Manifest, keys: Table) -> Result<Layer> {
+    if let Some(key) = ["dataset", "data-dir"].iter().find(|k| keys.contains_key(**k)) {
+        let what = format!("[recipe] of data set {} has the key `{key}`", manifest.name);
+        return Err(Error::usage(what, "a data set's recipe says how to train on it, not what: remove the key"));
+    }
+    Layer::new(keys, Origin::Recipe(manifest.name.clone()))
+}
+
+fn table(config: &Config) -> Table {
+    Table::try_from(config).expect("a configuration is a table")
+}
+
+/// Adds the place to an error, unless a flag of the same name says it all.
+fn placed(e: Error, origin: &Origin) -> Error {
+    match e {
+        Error::Usage { what, hint } if *origin != Origin::Flag => Error::usage(format!("{what} (from {origin})"), hint),
+        other => other,
+    }
+}
+
+/// The nearest of `known`, where it is near enough to be meant.
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let score = |k: &&str| strsim::jaro_winkler(word, k);
+    let best = known.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b)))?;
+    (score(&best) > 0.75).then_some(best)
+}
+
+fn check_key(key: &str, value: &Value, origin: &Origin) -> Result<()> {
+    let known = keys();
+    if !known.contains(&key) {
+        let hint = match nearest(&key.replace('_', "-"), known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known keys: {}", known.join(", ")),
+        };
+        return Err(Error::usage(format!("unknown key `{key}` (from {origin})"), hint));
+    }
+    let mut trial = table(&Config::default());
+    trial.insert(key.into(), value.clone());
+    Config::deserialize(trial).map(|_| ()).map_err(|e| {
+        let hint = "`s3gpu config` prints every key with a value that it can have";
+        Error::usage(format!("{key} = {value} (from {origin}): {}", e.message()), hint)
+    })
+}
+
+/// Every key of a configuration, as its derived reader asks for them.
+pub fn keys() -> &'static [&'static str] {
+    struct Names<'a>(&'a mut &'static [&'static str]);
+    impl<'de> de::Deserializer<'de> for Names<'_> {
+        type Error = de::value::Error;
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+            Err(de::Error::custom("only the keys of a struct are asked for"))
+        }
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Self::Error> {
+            *self.0 = fields;
+            self.deserialize_any(visitor)
+        }
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+    let mut found: &[&str] = &[];
+    // The error is the end of the way: by then the fields have been asked for.
+    _ = Config::deserialize(Names(&mut found));
+    found
+}
+
+#[cfg(test)]
+#[path = "layers_tests.rs"]
+mod tests;

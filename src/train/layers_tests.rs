@@ -1,0 +1,158 @@
+use super::*;
+
+fn layer(text: &str, origin: Origin) -> Layer {
+    Layer::parse(text, origin).unwrap()
+}
+
+fn set(words: &[&str]) -> Result<Layer> {
+    Layer::set(&words.iter().map(|w| w.to_string()).collect::<Vec<_>>())
+}
+
+fn flags(text: &str) -> Layer {
+    layer(text, Origin::Flag)
+}
+
+/// The message of a usage error.
+fn usage(e: Error) -> String {
+    assert_eq!(e.exit_code(), 2, "{e}");
+    e.to_string()
+}
+
+#[test]
+fn every_key_is_known() {
+    let all =
+        Config { data_dir: Some("d".into()), init: Some("i".into()), rungs: vec!["r".into()], ..Config::default() };
+    let mut written: Vec<_> = table(&all).keys().cloned().collect();
+    let mut known = keys().to_vec();
+    written.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(known, written);
+}
+
+#[test]
+fn later_layers_win_and_say_so() {
+    let recipe = layer("lr = 0.2\nepochs = 7\nwarmup = 1\nseed = 3", Origin::Recipe("r".into()));
+    let file = layer("lr = 0.3\nepochs = 8\nwarmup = 2.0", Origin::File("f.toml".into()));
+    let words = set(&["lr=0.4", "epochs=9"]).unwrap();
+    let l = Layered::new(Some(recipe), vec![file, words, flags("dataset = \"cifar10\"\nlr = 0.5")]).unwrap();
+    l.check().unwrap();
+    let c = &l.config;
+    assert_eq!((c.lr, c.epochs, c.warmup, c.seed, c.batch_size), (0.5, 9, 2.0, 3, 128));
+    let from = |key: &str| l.origins[key].to_string();
+    let keys = ["lr", "epochs", "warmup", "seed", "batch-size", "mean", "bits"];
+    let places = ["flag", "--set", "file f.toml", "recipe r", "default", "data set cifar10", "default"];
+    assert_eq!(keys.map(from), places);
+    assert_eq!(c.mean, Manifest::find("cifar10").unwrap().mean);
+}
+
+#[test]
+fn what_is_printed_reads_back_as_the_same() {
+    let words = set(&["data-dir=a b", "rungs=[\"conv_forward_naive\"]", "lr=1e-3", "mean=[0.1,0.2,0.3]"]).unwrap();
+    let l = Layered::new(None, vec![words, flags("dataset = \"cifar100\"\nmethod = \"fp32\"")]).unwrap();
+    let text = l.annotated().unwrap();
+    for line in ["lr = 0.001", "method = \"fp32\"", "data-dir = \"a b\"", "bits = 0", "mean = [0.1, 0.2, 0.3]"] {
+        assert!(text.contains(&format!("\n{line} ")), "no `{line}` in\n{text}");
+    }
+    assert!(text.lines().all(|l| l.contains("  # ")), "{text}");
+    let again = Layered::new(None, vec![layer(&text, Origin::File("again.toml".into()))]).unwrap();
+    assert_eq!(again.config, l.config);
+    assert!(again.origins.values().all(|o| matches!(o, Origin::File(_))));
+}
+
+#[test]
+fn without_a_data_set_nothing_of_one_is_claimed() {
+    let l = Layered::new(None, Vec::new()).unwrap();
+    let text = l.annotated().unwrap();
+    for key in ["dataset", "mean", "std"] {
+        assert!(!text.contains(&format!("{key} = ")), "{text}");
+    }
+    assert!(usage(l.check().unwrap_err()).contains("no --dataset is given"));
+}
+
+#[test]
+fn a_method_brings_its_bits_unless_they_are_named_beside_or_above_it() {
+    let bits = |recipe: &str, file: &str, flag: &str| {
+        let recipe = layer(recipe, Origin::Recipe("r".into()));
+        let l = Layered::new(Some(recipe), vec![layer(file, Origin::File("f".into())), flags(flag)]).unwrap();
+        (l.config.bits, l.origins["bits"].to_string())
+    };
+    let of = |bits: u32, from: &str| (bits, from.to_string());
+    assert_eq!(bits("", "", ""), of(3, "default"));
+    assert_eq!(bits("bits = 2", "", ""), of(2, "recipe r"));
+    assert_eq!(bits("bits = 2", "method = \"fp32\"", ""), of(0, "default"));
+    assert_eq!(bits("", "method = \"s3\"\nbits = 4", "method = \"fp32\""), of(0, "default"));
+    assert_eq!(bits("", "method = \"s3\"\nbits = 4", "method = \"s3\""), of(4, "file f"));
+    assert_eq!(bits("method = \"fp32\"", "method = \"s3\"", "bits = 2"), of(2, "flag"));
+}
+
+#[test]
+fn a_data_sets_own_recipe_gives_way_to_a_named_one() {
+    let manifest = |recipe: &str| {
+        let text = include_str!("../../datasets/cifar10.toml");
+        Manifest::parse(&format!("{text}\n[recipe]\n{recipe}"), "own.toml").unwrap()
+    };
+    let own = |recipe: &str| {
+        let m = manifest(recipe);
+        own_recipe(&m, m.recipe.clone().unwrap())
+    };
+    let l = own("epochs = 12\nlr = 0.4").unwrap();
+    assert_eq!((l.origin.to_string(), l.keys.len()), ("recipe cifar10".into(), 2));
+    assert!(usage(own("dataset = \"shapes\"").unwrap_err()).contains("`dataset`"));
+    assert!(usage(own("epoch = 3").unwrap_err()).contains("did you mean `epochs`"));
+}
+
+#[test]
+fn recipes_are_found_by_name_or_file() {
+    for (name, _) in RECIPES {
+        Layer::recipe(name).unwrap();
+    }
+    let l = Layered::new(Some(Layer::recipe("published").unwrap()), vec![flags("dataset = \"cifar10\"")]).unwrap();
+    l.check().unwrap();
+    assert_eq!((l.config.batch_size, &l.origins["lr"]), (256, &Origin::Recipe("published".into())));
+    assert!(usage(Layer::recipe("publishd").unwrap_err()).contains("did you mean `published`?"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.toml");
+    assert!(Layer::recipe(path.to_str().unwrap()).unwrap_err().to_string().contains("cannot read"));
+    std::fs::write(&path, "lr = 0.7").unwrap();
+    assert_eq!(Layer::recipe(path.to_str().unwrap()).unwrap().keys["lr"].as_float(), Some(0.7));
+}
+
+#[test]
+fn values_of_set_are_toml_or_text() {
+    let l = set(&["lr=1", "method=fp32", "augment=false", "dataset=\"shapes\"", "init=3", "model = resnet8"]).unwrap();
+    assert_eq!(l.keys["lr"].as_integer(), Some(1));
+    let text = |key: &str| l.keys[key].as_str();
+    assert_eq!(["method", "dataset", "init", "model"].map(text), ["fp32", "shapes", "3", "resnet8"].map(Some));
+    assert_eq!(l.keys["augment"].as_bool(), Some(false));
+    assert_eq!(Layered::new(None, vec![set(&["lr=1"]).unwrap()]).unwrap().config.lr, 1.0);
+}
+
+#[test]
+fn errors_name_key_value_and_place() {
+    let read = |text: &str| Layer::parse(text, Origin::File("f.toml".into()));
+    let resolved = |text: &str| Layered::new(None, vec![read(text)?]).and_then(|l| l.check());
+    for (text, words) in [
+        ("learning-rate = 1", &["`learning-rate`", "file f.toml", "known keys"][..]),
+        ("batchsize = 1", &["`batchsize`", "did you mean `batch-size`"]),
+        ("batch_size = 1", &["`batch_size`", "did you mean `batch-size`"]),
+        ("epochs = \"ten\"", &["epochs = \"ten\"", "file f.toml", "invalid type"]),
+        ("epochs = -1", &["epochs = -1", "file f.toml"]),
+        ("schedule = \"cosin\"", &["schedule = \"cosin\"", "cosine", "file f.toml"]),
+        ("mean = 0.5", &["mean = 0.5", "sequence"]),
+        ("lr = [", &["file f.toml is no TOML", "line"]),
+        ("dataset = \"cifar11\"", &["cifar11", "(from file f.toml)", "cifar10"]),
+        ("dataset = \"shapes\"\nmodel = \"resnet9\"", &["resnet9", "(from file f.toml)"]),
+        ("dataset = \"shapes\"\nmethod = \"s4\"", &["`s4` (from file f.toml)", "known methods"]),
+        ("dataset = \"shapes\"\nbits = 7", &["7-bit", "(from file f.toml)"]),
+        ("dataset = \"shapes\"\nlr = -1.0", &["--lr is -1 (from file f.toml)", "from 0"]),
+        ("dataset = \"shapes\"\nlr = nan", &["--lr is NaN (from file f.toml)"]),
+    ] {
+        let said = usage(resolved(text).unwrap_err());
+        assert!(words.iter().all(|w| said.contains(w)), "{text}: no {words:?} in\n{said}");
+    }
+    assert!(usage(set(&["lr"]).unwrap_err()).contains("--set lr has no `=`"));
+    assert!(usage(set(&["epochs=x"]).unwrap_err()).contains("(from --set)"));
+    // A flag's own message needs no place.
+    let l = Layered::new(None, vec![flags("dataset = \"shapes\"\nlr = -1.0")]).unwrap();
+    assert!(!usage(l.check().unwrap_err()).contains("(from"));
+}

@@ -1,0 +1,105 @@
+//! The network of a weight file on the host, and its composed weights: what its latents mean, as a plain fp32 network has them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::checkpoint::{self, Identity};
+use crate::error::{Error, Result};
+use crate::files::tensors::{Tensor, TensorFile};
+use crate::graph::{Graph, LayerKind, Layout, Shape};
+use crate::model::resnet::ModelOptions;
+use crate::model::{Arch, Values};
+
+/// A network of a weight file with its values, for work on the host.
+pub struct Network {
+    /// What the file says about itself.
+    pub identity: Identity,
+    /// The network; its images' height and width are placeholders, which no weight depends on.
+    pub graph: Graph,
+    /// Where its tensors lie.
+    layout: Layout,
+    /// Latents, batch norms and classifier.
+    pub values: Values,
+}
+
+impl Network {
+    /// From a weight file that says which network it is.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for a file that does not say, or whose tensors are another network's.
+    pub fn read(file: &TensorFile, path: &Path) -> Result<Self> {
+        let identity = Identity::read(file, path)?;
+        let classes = checkpoint::classes(file, path)?;
+        let stem = file.tensors.get("conv1.weight").map(|t| &t.shape[..]);
+        let Some([_, channels, _, _]) = stem else {
+            let hint = "is it a ResNet's file?";
+            return Err(Error::checkpoint(path, "it has no stem `conv1.weight` [Cout, Cin, k, k]", hint));
+        };
+        let arch = Arch::find(&identity.model)?;
+        let side = if arch.is_imagenet() { 224 } else { 32 };
+        let input = Shape { h: side, w: side, c: *channels as u32 };
+        let Identity { method, shortcut, width, .. } = identity;
+        let graph = arch.build(&ModelOptions { input, classes, method, shortcut, width })?;
+        let layout = Layout::new(&graph, 1 << 30);
+        let values = Values::from_file(&graph, &layout, file, path)?;
+        Ok(Self { identity, graph, layout, values })
+    }
+
+    /// Names of the convolutions that carry the file's method, in order.
+    pub fn shift_layers(&self) -> impl Iterator<Item = &str> {
+        let carries = |k: &LayerKind| matches!(k, LayerKind::Conv { method, .. } if *method == self.identity.method);
+        self.graph.layers.iter().filter(move |l| carries(&l.kind)).map(|l| &l.name[..])
+    }
+
+    /// Every value under the name that a plain fp32 network gives it: W in place of its latents, as `LAYER.weight` in PyTorch's order.
+    pub fn composed(&self) -> BTreeMap<String, Tensor> {
+        let mut plain = BTreeMap::new();
+        for (id, layer) in self.graph.layers.iter().enumerate() {
+            let own: Vec<_> = self.layout.tensors.iter().filter(|t| t.layer == id).map(|t| &t.name).collect();
+            match layer.kind {
+                LayerKind::Conv { method, .. } => {
+                    let latents: Vec<_> = own.iter().map(|name| &self.values.0[*name].data[..]).collect();
+                    let shape = self.values.0[own[0]].shape.clone();
+                    let data = method.method.weight(method.bits, &latents);
+                    plain.insert(format!("{}.weight", layer.name), Tensor { shape, data });
+                }
+                _ => plain.extend(own.into_iter().map(|name| (name.clone(), self.values.0[name].clone()))),
+            }
+        }
+        plain
+    }
+}
+
+/// How often each value occurs, from the smallest to the largest.
+pub fn levels(weights: &[f32]) -> Vec<(f32, usize)> {
+    let mut sorted = weights.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    // −0 and 0 are one level.
+    let runs = sorted.chunk_by(|a, b| a == b);
+    runs.map(|run| (run[0] + 0.0, run.len())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::MethodSpec;
+
+    #[test]
+    fn levels_are_counted_in_order() {
+        assert_eq!(levels(&[2.0, -1.0, 0.0, -0.0, 2.0, 2.0]), [(-1.0, 1), (0.0, 2), (2.0, 3)]);
+        assert_eq!(levels(&[]), []);
+    }
+
+    /// Weights of a float64 program that computes the same formulae.
+    #[test]
+    fn weights_are_the_golden_ones() {
+        for bits in [2, 3, 4] {
+            let path = format!("tests/fixtures/golden/compose/s3-{bits}bit.safetensors");
+            let file = crate::files::tensors::read(&path).unwrap();
+            let spec = MethodSpec::find("s3", Some(bits)).unwrap();
+            let names = spec.method.latents(bits);
+            let latents: Vec<_> = names.iter().map(|n| &file.tensors[&format!("latent.{n}")].data[..]).collect();
+            assert_eq!(spec.method.weight(bits, &latents), file.tensors["composed"].data, "{path}");
+        }
+    }
+}
