@@ -6,14 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::data::{self, Manifest, Splits};
-use crate::error::{Error, Result};
-use crate::graph::lower::{Options, RungChoice};
-use crate::model::Values;
-use crate::train::Engine;
-use crate::train::checkpoint::{self, Identity};
+use crate::error::Result;
+use crate::train::Trained;
 use crate::train::metrics::Record;
-use crate::train::run::eval_record;
-use crate::train::setup::build_graph;
 
 #[derive(Args)]
 pub(super) struct EvalArgs {
@@ -42,42 +37,15 @@ pub(super) struct EvalArgs {
 
 pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
     let manifest = Manifest::find(&args.dataset)?;
-    let path = match args.weights.is_dir() {
-        true => args.weights.join(crate::train::folder::BEST),
-        false => args.weights.clone(),
-    };
-    let file = checkpoint::read(&path)?;
-    let identity = Identity::read(&file, &path)?;
-    let classes = checkpoint::classes(&file, &path)?;
-    if classes as usize != manifest.classes.len() {
-        let what = format!("it tells {classes} classes apart, but {} has {}", manifest.name, manifest.classes.len());
-        return Err(Error::checkpoint(&path, what, "choose the --dataset that it was trained on"));
-    }
-    let graph = build_graph(&identity, &manifest, classes)?;
-    let data = data::load(&manifest, args.data_dir.as_deref(), Splits { train: false, test: true })?;
+    let trained = Trained::read(&args.weights)?;
+    trained.graph(&manifest)?;
+    let data = data::load(&manifest, args.data_dir.as_deref(), Splits::TEST)?;
     let test = data.test.expect("the test set was asked for");
-    let options = Options {
-        batch: args.batch_size.min(test.len() as u32),
-        mean: identity.mean.clone().unwrap_or_else(|| manifest.mean.clone()),
-        std: identity.std.clone().unwrap_or_else(|| manifest.std.clone()),
-        rungs: RungChoice { forced: args.rung.clone(), ..Default::default() },
-        ..Default::default()
-    };
-    checkpoint::check_channels(&options.mean, &options.std, manifest.channels, &path)?;
-    let mut engine = Engine::new(super::open_gpu(args.adapter.as_deref())?, &graph, &options)?;
-    engine.load(&Values::from_file(&graph, &engine.layout, &file, &path)?);
+    let batch = args.batch_size.min(test.len() as u32);
+    let mut engine = trained.engine(&manifest, super::open_gpu(args.adapter.as_deref())?, batch, &args.rung)?;
     let started = std::time::Instant::now();
     let figures = engine.evaluate(&test)?;
-    let step = file.meta.get("step").and_then(|s| s.parse().ok()).unwrap_or(0u64).saturating_sub(1);
-    let epoch = file.meta.get("epoch").and_then(|s| s.parse().ok()).unwrap_or(0);
-    let record = eval_record(&figures, epoch, step);
-    if !record.loss.is_finite() {
-        return Err(Error::checkpoint(
-            &path,
-            format!("its logits on {} are not finite (loss {}), so no accuracy is claimed", manifest.name, record.loss),
-            "these weights are not those of a trained network: choose an earlier checkpoint",
-        ));
-    }
+    let record = trained.record(&figures, &manifest)?;
     if args.json {
         let json = serde_json::to_string(&Record::Eval(record)).expect("finite numbers");
         say!("{json}")?;
@@ -85,8 +53,8 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
         let speed = figures.count as f64 / started.elapsed().as_secs_f64();
         say!(
             "{} {} on {}: top-1 {:.2} %, top-5 {:.2} %, loss {:.4}",
-            identity.model,
-            identity.method.title(),
+            trained.identity.model,
+            trained.identity.method.title(),
             manifest.name,
             record.top1,
             record.top5,

@@ -16,9 +16,13 @@ macro_rules! note {
 mod bench;
 mod devices;
 mod doctor;
+mod dry_run;
 mod eval;
+mod long_run;
 mod train;
 mod view;
+mod watch;
+mod watch_screen;
 
 use std::io::Write;
 use std::process::ExitCode;

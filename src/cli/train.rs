@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
+use super::dry_run::dry_run;
+use super::long_run::{self, LongRunArgs};
 use super::view::View;
+use super::watch::{self, Watch};
 use crate::data::{self, Dataset, Manifest, Splits};
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
-use crate::gpu::Gpu;
-use crate::graph::{RungChoice, Vars};
 use crate::methods::{LatentInit, MethodSpec};
 use crate::model::Shortcut;
 use crate::train::checkpoint::{self, Identity, Progress};
@@ -64,6 +65,8 @@ pub(super) struct TrainArgs {
     /// Stop after this many steps, counted from the run's start; --resume goes on
     #[arg(long)]
     steps: Option<u64>,
+    #[command(flatten)]
+    long_run: LongRunArgs,
     /// Images in a step
     #[arg(long, default_value_t = 128)]
     batch_size: u32,
@@ -110,7 +113,7 @@ pub(super) struct TrainArgs {
     #[arg(long)]
     force: bool,
     /// Go on with a run from its last checkpoint; all settings are the run's own
-    #[arg(long, value_name = "RUN", conflicts_with_all = NOT_WITH_RESUME)]
+    #[arg(long, value_name = "RUN", conflicts_with_all = NOT_WITH_RESUME, conflicts_with_all = long_run::SETTINGS)]
     resume: Option<PathBuf>,
     /// Adapter by index or name, as `s3gpu devices` lists them
     #[arg(long)]
@@ -163,6 +166,7 @@ const NOT_WITH_RESUME: [&str; 29] = [
 ];
 
 pub(super) fn run(args: TrainArgs) -> Result<ExitCode> {
+    args.long_run.refuse_half()?;
     match args.resume.clone() {
         Some(run) => resume(&args, &run),
         None => start(args),
@@ -212,7 +216,9 @@ fn config(args: &TrainArgs) -> Result<(Config, PathBuf)> {
         rungs: args.rung.clone(),
         mean,
         std,
+        ..Config::default()
     };
+    let config = args.long_run.apply(config);
     Ok((config, args.out.clone().unwrap_or_else(|| folder.into())))
 }
 
@@ -249,7 +255,7 @@ fn start(args: TrainArgs) -> Result<ExitCode> {
     let cap = args.tune.then(|| Duration::from_secs(args.tune_seconds));
     setup.tuned = tune::rungs(&setup, &gpu, cap, &mut tell)?;
     let mut run = Run::start(&setup, gpu, records(&data), &out, args.force)?;
-    go(&setup, &data, &mut run, args.steps, &out)
+    go(&setup, &data, &mut run, &args, &out)
 }
 
 /// Where a run stands by its last.safetensors, which must be of the network that its configuration names.
@@ -280,9 +286,15 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
         return dry_run(&setup, super::open_gpu(args.adapter.as_deref())?, rungs);
     }
     let total = |p: &Progress| setup.config.epochs * setup.config.steps_per_epoch(p.images[0]);
-    if let Some(p) = seen.filter(|p| p.step >= args.steps.unwrap_or(u64::MAX).min(total(p))) {
+    let patience = setup.config.patience;
+    let ended = |p: &Progress| p.step >= args.steps.unwrap_or(u64::MAX).min(total(p)) || p.out_of_patience(patience);
+    if let Some(p) = seen.filter(ended) {
         let total = total(&p);
-        let done = if p.step >= total { "this run is finished" } else { "this run has done that many steps" };
+        let done = match p.step {
+            step if step >= total => "this run is finished",
+            _ if p.out_of_patience(patience) => "this run ended early, as --patience says",
+            _ => "this run has done that many steps",
+        };
         say!("{}: {done} ({} of {total} steps); nothing to do", out.display(), p.step)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -314,10 +326,13 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
         note!("the run was on {} before: it goes on, but not bit for bit", before.adapter);
     }
     note!("resumed at step {} of {total}", progress.step);
-    go(&setup, &data, &mut run, args.steps, out)
+    go(&setup, &data, &mut run, args, out)
 }
 
-fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Path) -> Result<ExitCode> {
+/// What a run does when it is asked to stop.
+pub(super) const STOPPING: &str = "the step is finished and saved first, at an epoch's end with its evaluation";
+
+fn go(setup: &Setup, data: &Dataset, run: &mut Run, args: &TrainArgs, out: &Path) -> Result<ExitCode> {
     let [train, test] = records(data);
     let engine = run.engine();
     note!(
@@ -330,28 +345,50 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Pa
         engine.dispatches(),
         super::bytes(engine.exec.plan.bytes())
     );
+    if setup.config.accumulate > 1 {
+        let (parts, most) = (setup.config.accumulate, setup.config.part_size());
+        note!(
+            "each step adds up {parts} parts of at most {most} images; batch norm takes its mean and variance from one part at a time"
+        );
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
-    let handler = move || {
+    let interrupt = move || {
         if flag.swap(true, Ordering::Relaxed) {
+            watch::restore();
             std::process::exit(130);
         }
-        note!(
-            "\nstopping: the step is finished and saved first, at an epoch's end with its evaluation; Ctrl-C again ends at once"
-        );
+        if !watch::is_open() {
+            note!("\nstopping: {STOPPING}; Ctrl-C again ends at once");
+        }
     };
-    ctrlc::set_handler(handler).map_err(|e| Error::usage(format!("Ctrl-C cannot be caught: {e}"), ""))?;
-    let mut view = View::new(setup.config.epochs);
-    let outcome = run.train(steps, &stop, &mut view);
-    view.finish();
+    ctrlc::set_handler(interrupt.clone()).map_err(|e| Error::usage(format!("Ctrl-C cannot be caught: {e}"), ""))?;
+    let outcome = match args.long_run.watch.then(|| Watch::open(setup, run, out, stop.clone(), interrupt)).flatten() {
+        Some(mut watch) => {
+            let outcome = run.train(args.steps, &stop, &mut watch);
+            watch.finish();
+            outcome
+        }
+        None => {
+            let mut view = View::new(setup.config.epochs);
+            let outcome = run.train(args.steps, &stop, &mut view);
+            view.finish();
+            outcome
+        }
+    };
     let on = format!("s3gpu train --resume {}", out.display());
     Ok(match outcome? {
         Outcome::Finished => {
             say!("finished: {}", out.display())?;
             ExitCode::SUCCESS
         }
+        Outcome::OutOfPatience => {
+            let waited = setup.config.patience;
+            say!("finished early, after {waited} evaluations without a better top-1: {}", out.display())?;
+            ExitCode::SUCCESS
+        }
         Outcome::StepsReached => {
-            say!("stopped after {} steps as --steps says; `{on}` goes on", steps.unwrap_or_default())?;
+            say!("stopped after {} steps as --steps says; `{on}` goes on", args.steps.unwrap_or_default())?;
             ExitCode::SUCCESS
         }
         Outcome::Interrupted => {
@@ -359,40 +396,4 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Pa
             ExitCode::from(130)
         }
     })
-}
-
-fn dry_run(setup: &Setup, gpu: Gpu, rungs: RungChoice) -> Result<ExitCode> {
-    let plan = setup.plan(&gpu, rungs)?;
-    let batch = setup.config.batch_size;
-    let vars = Vars { n: batch, ..Vars::default() };
-    say!("buffers:")?;
-    for (i, b) in plan.buffers.iter().enumerate() {
-        let kind = if i < plan.persistent { "" } else { "slot, largest: " };
-        say!("  {i:3}  {:>11}  {kind}{}", super::bytes(4 * b.words), b.name)?;
-    }
-    // Sizes beyond the adapter's may be beyond a kernel's counters, too.
-    plan.check(&gpu.limits, batch)?;
-    for (name, section) in ["a training step", "before an evaluation", "an evaluation batch"].iter().zip(&plan.sections)
-    {
-        say!("{name}: {} dispatches", section.len())?;
-        for (i, step) in section.iter().enumerate() {
-            let params = (step.params)(&vars);
-            let cost = step.kernel.cost(&params);
-            let (groups, mflop) = (step.kernel.groups(&params), cost.flops / 1e6);
-            say!(
-                "  {i:3}  {:30} {:20} {groups:>7} groups {mflop:>9.1} MFLOP  buffers {:?}",
-                step.kernel.name(),
-                step.label,
-                step.args
-            )?;
-        }
-    }
-    say!("{:.2} GFLOP a step", plan.flops(0, &vars) / 1e9)?;
-    say!(
-        "{} in {} buffers, {} of them for activations and gradients",
-        super::bytes(plan.bytes()),
-        plan.buffers.len(),
-        super::bytes(plan.slot_bytes())
-    )?;
-    Ok(ExitCode::SUCCESS)
 }

@@ -56,6 +56,13 @@ pub struct Splits {
     pub test: bool,
 }
 
+impl Splits {
+    /// The images to train on and those to evaluate on.
+    pub const BOTH: Self = Self { train: true, test: true };
+    /// The images to evaluate on alone.
+    pub const TEST: Self = Self { train: false, test: true };
+}
+
 /// A data set with the splits that were asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
@@ -65,6 +72,19 @@ pub struct Dataset {
     pub train: Option<Records>,
     /// The images to evaluate on, if asked for; never empty.
     pub test: Option<Records>,
+}
+
+impl Dataset {
+    /// The images to train on and those to evaluate on, as [`crate::train::Run::start`] takes them.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where one of the two was not asked for.
+    pub fn both(&self) -> Result<[&Records; 2]> {
+        match (&self.train, &self.test) {
+            (Some(train), Some(test)) => Ok([train, test]),
+            _ => Err(Error::usage("a data set was loaded without one of its splits", "ask for both: Splits::BOTH")),
+        }
+    }
 }
 
 /// Reads, or draws, the wanted splits of a data set.

@@ -6,8 +6,15 @@ pub mod curves;
 pub mod engine;
 pub mod folder;
 pub mod metrics;
+pub mod observer;
 pub mod run;
 pub mod setup;
+pub mod trained;
 
 pub use config::{Config, Schedule};
 pub use engine::{Engine, Figures};
+pub use metrics::{EvalRecord, TrainRecord};
+pub use observer::{Observer, Outcome};
+pub use run::Run;
+pub use setup::Setup;
+pub use trained::Trained;
