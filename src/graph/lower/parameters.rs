@@ -37,7 +37,7 @@ impl Lowering<'_> {
                 let mut f32_buffer =
                     |name: &str, words: u32| self.buffer(format!("{name} from {first} on"), words.into(), Elem::F32);
                 let part =
-                    [f32_buffer("a part's gradients", g.latents), f32_buffer("a part's weight gradients", g.weights)];
+                    [f32_buffer("a part's gradients", g.composed), f32_buffer("a part's weight gradients", g.weights)];
                 self.part_grads.push(part);
             }
             self.groups.push(group);
@@ -112,8 +112,8 @@ impl Lowering<'_> {
     /// Adds the gradients of a step's part to those of the parts before it.
     pub(super) fn accumulate(&self, p: &mut Program) {
         for ((size, b), [grads, dweight]) in self.layout.groups.iter().zip(&self.groups).zip(&self.part_grads) {
-            // Latents have no gradients yet: they come from the sum of dL/dW.
-            for (from, to, words) in [(grads, b.grads, size.latents), (dweight, b.dweight, size.weights)] {
+            // What weights are composed from has no gradients yet: they come from the sum of dL/dW.
+            for (from, to, words) in [(grads, b.grads, size.composed), (dweight, b.dweight, size.weights)] {
                 let at = move |v: &Vars| AccumulateParams { len4: words / 4, keep: (v.part > 0).into() };
                 let args = [Ref::Buffer(*from), Ref::Buffer(to)];
                 p.call(Call::new(&Accumulate, &args, at).label("accumulate"));
