@@ -135,18 +135,18 @@ fn one_evaluation_and_a_watch_that_finds_no_terminal() {
     }
 }
 
-/// `script` gives the program a terminal, and keeps what it wrote there.
+/// `script` gives the program a terminal, and keeps what it wrote there; in a session of its own nothing stops it for want of one.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_watch_gives_the_terminal_back() {
     let place = Place::new();
-    if place.shell("command -v script").code != Some(0) {
+    if place.shell("command -v script && command -v setsid").code != Some(0) {
         eprintln!("SKIPPED: the watch on a terminal, as there is no `script` to make one");
         return;
     }
     let on_terminal = |term: &str, args: &str| {
         let line = format!("stty rows 30 cols 100; \"$S3GPU\" {args}");
-        let code = place.shell(&format!("TERM={term} script -qec '{line}' seen </dev/null")).code;
+        let code = place.shell(&format!("TERM={term} setsid -w script -qec '{line}' seen </dev/null")).code;
         (code, String::from_utf8_lossy(&place.get("seen")).into_owned())
     };
     const TAKE: &str = "\u{1b}[?1049h";

@@ -208,8 +208,9 @@ mod tests {
         let this = std::env::current_exe().unwrap();
         let test = "cli::watch::tests::a_panic_on_the_screen";
         let line = format!("stty rows 30 cols 100; {} --ignored --exact {test} --nocapture", this.display());
-        let mut script = Command::new("script");
-        script.args(["-qec", &line]).arg(&seen).env("TERM", "xterm").stdin(std::process::Stdio::null());
+        // In a session of its own, so that nothing stops it for want of this one's terminal.
+        let mut script = Command::new("setsid");
+        script.args(["-w", "script", "-qec", &line]).arg(&seen).env("TERM", "xterm").stdin(std::process::Stdio::null());
         let Ok(output) = script.output() else {
             eprintln!("SKIPPED: a panic on a terminal, as there is no `script` to make one");
             return;

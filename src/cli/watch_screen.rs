@@ -93,7 +93,8 @@ impl Screen {
                 Record::Train(_) => None,
             })
         };
-        let test = tops().last().map(|top| format!("test top-1 {top:.2} % (best {:.2} %)", tops().fold(0.0, f64::max)));
+        let test =
+            tops().next_back().map(|top| format!("test top-1 {top:.2} % (best {:.2} %)", tops().fold(0.0, f64::max)));
         let all: Vec<_> = train.into_iter().chain(test).collect();
         if all.is_empty() { "no figures yet".into() } else { all.join(" | ") }
     }
@@ -241,10 +242,11 @@ mod tests {
     fn any_size_and_any_run_is_drawn() {
         for epochs in [0, 1, 10] {
             let screen = screen(epochs);
-            for (width, height) in [(0, 0), (1, 1), (3, 40), (20, 5), (40, 24), (79, 12), (80, 12), (300, 3), (200, 60)]
-            {
+            for (width, height) in [(1, 1), (3, 40), (20, 5), (40, 24), (79, 12), (80, 12), (300, 3), (200, 60)] {
                 drawn(&screen, width, height, false);
             }
+            let mut none = Terminal::new(TestBackend::new(0, 0)).unwrap();
+            none.draw(|frame| draw(frame, &screen, false)).unwrap();
         }
         let narrow = drawn(&screen(2), 60, 30, false);
         assert!(narrow.contains("loss") && narrow.contains("accuracy (%)"), "{narrow}");
