@@ -7,7 +7,7 @@ DEMO_FLAGS := --dataset shapes --model resnet8 --method s3 --bits 3 --latent-lr 
 	--epochs 3 --batch-size 128 --lr 0.1 --seed 1 --log-every 10
 
 # Integration tests that use an adapter: they run once on the default one and once on SwiftShader.
-GPU_TESTS := kernels lockstep golden training tune
+GPU_TESTS := kernels lockstep golden training long_runs tune
 # And these once more with lavapipe's subgroups twice as wide.
 WIDE_TESTS := kernels lockstep
 
@@ -17,7 +17,7 @@ export SWIFTSHADER_ICD ?= /usr/lib/chromium/vk_swiftshader_icd.json
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-tests build demo test lint test-default test-swiftshader test-wide test-tint doc bench guard guard-record
+.PHONY: help setup setup-tests build demo test lint test-default test-swiftshader test-wide test-tint doc bench guard guard-record fuzz kill
 
 help:
 	@echo 'make demo   set up, build, train ResNet-8 with 3-bit shift weights on drawn shapes (minutes), evaluate'
@@ -28,6 +28,8 @@ help:
 	@echo 'make lint   rustfmt and clippy       make doc   the documentation, warnings as errors'
 	@echo 'make bench  time the kernels, a training step and the start'
 	@echo 'make guard  fail if a step is 20 % slower than recorded (make guard-record), or a default plan has a naive rung'
+	@echo 'make fuzz   every reader of outside bytes against made-up input, a minute each (FUZZ_SECONDS); needs cargo-fuzz'
+	@echo 'make kill   a hundred kill -9 in training, each resumed; the ends are those of runs that nobody killed'
 	@echo 'make test-default | test-swiftshader | test-wide | test-tint   the parts of make test'
 
 setup:
@@ -109,3 +111,11 @@ guard: setup
 
 guard-record: setup
 	cargo bench --bench guard -- --record
+
+FUZZ_SECONDS ?= 60
+
+fuzz:
+	fuzz/all.sh $(FUZZ_SECONDS)
+
+kill: setup
+	scripts/kill_campaign.sh

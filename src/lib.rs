@@ -19,6 +19,24 @@
 //!
 //! `shaders/` holds the WGSL: a file's stem is its entry point, its label and its name in the registry.
 
+//!
+//! # From Rust
+//!
+//! `examples/train.rs` trains a network and `examples/eval.rs` evaluates one, in some forty lines each:
+//!
+//! 1. [`train::Config`] has every setting; [`train::Config::on`] starts from the command line's defaults on a data set.
+//! 2. [`train::Setup`] checks it and builds the network; [`data::load`] reads the images, [`gpu::open`] opens an adapter.
+//! 3. [`train::Run`] trains, fills the run's folder and tells a [`train::Observer`].
+//! 4. [`train::Trained`] reads a checkpoint; its [`train::Engine`] evaluates images.
+//!
+//! These items, [`data::Manifest`], [`data::Records`] and [`Error`], with the files that runs leave (config.toml, metrics.jsonl, the
+//! safetensors and their metadata), are the crate's interface: they change in a minor version at most, and a newer version reads the
+//! files of an older one. Everything else is public for the benches, the tests and whoever wants to look inside, and may change in any
+//! version.
+//!
+//! Pixels are bytes, N × C × H × W; labels are class indices from 0; losses are natural logarithms, means over images; top-1 and top-5
+//! are percent; epochs and steps in records count from 0. Bad input comes back as an [`Error`] that names the way out; a panic is a bug.
+
 pub mod bench;
 pub mod cli;
 pub mod data;

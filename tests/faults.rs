@@ -196,6 +196,38 @@ fn a_disk_that_fills_up() {
     place.shell("exec \"$S3GPU\" devices >/dev/full").fails(1, &["standard output", "disk is full"]);
 }
 
+/// A file system of its own, in a mount namespace that ends with the shell: room for one epoch's checkpoints, not for the next ones beside
+/// them; then there is room again.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_small_disk_fills_up_and_is_enlarged() {
+    let place = Place::new();
+    fs::create_dir(place.path("disk")).expect("a folder");
+    let mount = "mount -t tmpfs -o size=4500k tmpfs disk";
+    if place.shell(&format!("unshare -m bash -c '{mount}'")).code != Some(0) {
+        eprintln!("SKIPPED: a disk that really fills up, as only root may mount one");
+        return;
+    }
+    let args = with(TRAIN, "--epochs 3");
+    place.run(&with(&args, "--out whole")).ok();
+    let full = with(&args, "--out disk/run");
+    let script = format!(
+        "{mount}; \"$S3GPU\" {full}; echo \"exit code $?\"; cp -r disk/run left; mount -o remount,size=64m disk; \
+         \"$S3GPU\" train --resume disk/run && cp -r disk/run after"
+    );
+    let said = place.shell(&format!("unshare -m bash -c '{script}'")).ok();
+    assert!(said.out.contains("exit code 1"), "{}{}", said.out, said.err);
+    let words = ["disk/run/", "cannot write", "disk is full", "resumed at step 6 of 18"];
+    assert!(words.iter().all(|w| said.err.contains(w)), "{}", said.err);
+    let last = tensors::read(place.path("left/last.safetensors")).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(last.meta["step"], "6", "the last good checkpoint");
+    assert!(place.names("left").iter().all(|n| !n.ends_with(".tmp")), "{:?}", place.names("left"));
+    assert_eq!(place.names("after"), place.names("whole"));
+    for file in ["last.safetensors", "best.safetensors"] {
+        assert!(place.get(&format!("after/{file}")) == place.get(&format!("whole/{file}")), "{file}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_reader_that_leaves_stops_nothing() {

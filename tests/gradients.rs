@@ -6,7 +6,7 @@ mod common;
 use common::{Cpu, FP32, TRAIN, lively, options, records};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use s3gpu::graph::{Graph, NodeId, Options, Role, Shape};
+use s3gpu::graph::{Graph, NodeId, Options, Role, Shape, Vars};
 use s3gpu::kernels::check::run_twin;
 use s3gpu::kernels::compose::s3::{S3Backward, S3Compose, S3Params};
 use s3gpu::kernels::compose::{Segment, table};
@@ -78,6 +78,62 @@ fn around(op: impl FnOnce(&mut Graph, NodeId) -> s3gpu::Result<NodeId>) -> Graph
         Ok::<_, s3gpu::Error>(g)
     };
     build().unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Two steps of SGD, the second on fewer images, at once and in parts: the parameters after them and the losses on the way.
+fn two_steps(graph: &Graph, options: &Options, values: &s3gpu::model::Values) -> (Vec<f64>, Vec<f64>) {
+    const COMPOSE: usize = 1;
+    const UPDATE: usize = 3;
+    let mut cpu = Cpu::new(graph, options);
+    cpu.load(values);
+    let records = records(graph.nodes[0].shape, graph.classes(), 13);
+    let mut losses = Vec::new();
+    for images in [0..8, 8..13] {
+        let base = Vars { total: images.len() as u32, rate: 0.1, ..Vars::default() };
+        let mut loss = 0.0;
+        let size = options.batch as usize;
+        if options.accumulates() {
+            cpu.exec.run(COMPOSE, &base);
+        }
+        for (part, start) in images.clone().step_by(size).enumerate() {
+            let part_of = start..images.end.min(start + size);
+            cpu.send(&records, part_of.clone());
+            cpu.exec.run(TRAIN, &Vars { n: part_of.len() as u32, part: part as u32, ..base });
+            loss += cpu.exec.data(cpu.lowered.ring).f32()[0];
+        }
+        if options.accumulates() {
+            cpu.exec.run(UPDATE, &base);
+        }
+        losses.push(loss);
+        losses.push(cpu.exec.data(cpu.lowered.ring).f32()[1]);
+    }
+    (params(&mut cpu).to_vec(), losses)
+}
+
+#[test]
+fn a_step_in_parts_is_the_step_at_once() {
+    for (name, bits) in [("fp32", 0), ("s3", 3)] {
+        let method = s3gpu::methods::MethodSpec::find(name, (bits > 0).then_some(bits)).expect("known");
+        // No batch norm: it sees one part at a time, which is the difference that the help names.
+        let graph = around(|g, x| {
+            let x = g.conv("op", x, 7, [3, 2, 1], method)?;
+            Ok(g.relu("relu", x))
+        });
+        for keep_gradients in [false, true] {
+            let base = Options { alpha: 0.01, decay: 0.01, smoothing: 0.1, keep_gradients, ..options(8) };
+            let values = lively(&graph, &Cpu::new(&graph, &base).lowered, 17);
+            let (whole, losses) = two_steps(&graph, &base, &values);
+            assert!(losses.iter().all(|l| *l != 0.0) || bits == 0, "no loss or no regularizer: {losses:?}");
+            // 3 + 3 + 2 images, then 3 + 2.
+            let (parts, theirs) = two_steps(&graph, &Options { batch: 3, accumulate: 3, ..base.clone() }, &values);
+            let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-12 * (1.0 + a.abs()));
+            assert!(close(&losses, &theirs), "{name}: losses {losses:?}, in parts {theirs:?}");
+            assert!(whole.len() == parts.len() && close(&whole, &parts), "{name}, keep {keep_gradients}: parameters");
+            // The test can fail: another number of images is another mean.
+            let (other, _) = two_steps(&graph, &Options { batch: 3, accumulate: 3, smoothing: 0.0, ..base }, &values);
+            assert!(!close(&whole, &other));
+        }
+    }
 }
 
 #[test]

@@ -73,9 +73,10 @@ fn every_dispatch_of_a_training_step_agrees_with_its_twin() {
         ("imagenet's parts, fp32", imagenet_parts(FP32)),
         ("imagenet's parts, s3 4-bit", imagenet_parts(s3(4))),
     ];
-    let fused = graphs.iter().map(|(name, graph)| (*name, graph, false));
-    // The separate kernels behind `keep_gradients`, which the golden tests read.
-    for (name, graph, keep_gradients) in fused.chain([(graphs[1].0, &graphs[1].1, true)]) {
+    let fused = graphs.iter().map(|(name, graph)| (*name, graph, false, 1));
+    // The separate kernels behind `keep_gradients`, which the golden tests read; a step in two parts.
+    let others = [(graphs[1].0, &graphs[1].1, true, 1), (graphs[1].0, &graphs[1].1, false, 2)];
+    for (name, graph, keep_gradients, accumulate) in fused.chain(others) {
         // Everything on that a kernel can do.
         let on = Options {
             smoothing: 0.1,
@@ -86,7 +87,8 @@ fn every_dispatch_of_a_training_step_agrees_with_its_twin() {
             pad: 4,
             flip: true,
             keep_gradients,
-            ..options(4)
+            accumulate,
+            ..options(4 / accumulate)
         };
         let mut engine = engine(graph, &on);
         let fresh = lower(graph, &on).unwrap_or_else(|e| panic!("{e}"));
@@ -163,6 +165,33 @@ fn every_dispatch_agrees_with_its_twin_whichever_rung_is_forced() {
                 }
                 assert!(failures.is_empty(), "{name}: {} of {} dispatches", failures.len(), engine.dispatches());
             }
+        }
+    }
+}
+
+/// A part that repeats the images of the one before has the same batch norm statistics, so the sum is the step at once in every gradient.
+#[test]
+fn a_step_in_equal_parts_has_the_gradients_of_the_step_at_once() {
+    for (name, graph) in [("fp32", resnet8(FP32, Shortcut::Conv)), ("s3 3-bit", resnet8(s3(3), Shortcut::Pad))] {
+        let base = Options { smoothing: 0.1, alpha: 0.01, keep_gradients: true, ..options(6) };
+        let records = records(graph.nodes[0].shape, 10, 3);
+        let [whole, parts] = [base.clone(), Options { batch: 3, accumulate: 2, ..base }].map(|options| {
+            let fresh = lower(&graph, &options).unwrap_or_else(|e| panic!("{e}"));
+            let mut engine = engine(&graph, &options);
+            engine.load(&lively(&graph, &fresh, 41));
+            engine.step(&records, &[0, 1, 2, 0, 1, 2], 0, 0.0).unwrap_or_else(|e| panic!("{e}"));
+            let figures = engine.figures().unwrap_or_else(|e| panic!("{e}"));
+            (figures, engine.gradients().unwrap_or_else(|e| panic!("{e}")))
+        });
+        let ([a], [b]) = (&whole.0[..], &parts.0[..]) else { panic!("one step has one figure") };
+        close(&format!("{name}, in parts"), b.loss, a.loss);
+        assert_eq!((a.correct, a.top5, a.count, a.steps), (b.correct, b.top5, b.count, b.steps), "{name}");
+        assert!((a.regularizer - b.regularizer).abs() <= 1e-6 * a.regularizer, "{name}: {a:?} {b:?}");
+        for (tensor, want) in &whole.1.0 {
+            let got = &parts.1.0[tensor].data;
+            let size = (want.data.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / got.len() as f64).sqrt();
+            let off = want.data.iter().zip(got).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+            assert!(size > 1e-9 && off <= 1e-3 * size, "{name}: {tensor} differs by {off:e} at a size of {size:e}");
         }
     }
 }

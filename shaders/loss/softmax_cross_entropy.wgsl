@@ -1,7 +1,8 @@
-// With q = softmax(logits), t = (1 − s)·onehot(label) + s/classes:  loss[n] = −Σ t·ln q,  dlogits = (q − t)/n,
+// With q = softmax(logits), t = (1 − s)·onehot(label) + s/classes:  loss[n] = −Σ t·ln q,  dlogits = (q − t)/total,
 // rank[n] = how many classes come before the label (higher logit, or equal and earlier). One invocation an image.
 struct Params {
     n: u32,
+    total: u32,  // images of the step that the batch is a part of
     classes: u32,
     smoothing: f32,
 }
@@ -42,6 +43,6 @@ fn softmax_cross_entropy(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_w
     for (var k = 0u; k < p.classes; k++) {
         let q = exp_neg(logits[row + k] - top) / total;
         let t = (1.0 - p.smoothing) * f32(k == label) + p.smoothing / f32(p.classes);
-        dlogits[row + k] = (q - t) / f32(p.n);
+        dlogits[row + k] = (q - t) / f32(p.total);
     }
 }

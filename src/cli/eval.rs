@@ -7,22 +7,16 @@ use clap::Args;
 use serde::Serialize;
 
 use super::data::{ImageArgs, ReadArgs, remark};
-use super::export::weights_of;
 use super::table::columns;
 use crate::data::{self, Format, Manifest, Reading, Splits};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files::tensors::TensorFile;
 use crate::files::write_atomic;
 use crate::gpu::describe;
-use crate::graph::lower::{Options, RungChoice};
-use crate::model::Values;
 use crate::report::Page;
-use crate::train::Engine;
+use crate::train::Trained;
 use crate::train::assess::{Assessment, ClassFigures, Confusion, Judged};
-use crate::train::checkpoint::{self, Identity};
 use crate::train::metrics::Record;
-use crate::train::run::eval_record;
-use crate::train::setup::build_graph;
 
 #[derive(Args)]
 pub(super) struct EvalArgs {
@@ -102,30 +96,15 @@ fn data_set(args: &EvalArgs, file: &TensorFile, classes: u32) -> Result<(Manifes
 }
 
 pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
-    let path = weights_of(&args.weights);
-    let file = checkpoint::read(&path)?;
-    let identity = Identity::read(&file, &path)?;
-    let classes = checkpoint::classes(&file, &path)?;
-    let (manifest, reading) = data_set(args, &file, classes)?;
-    if classes as usize != manifest.classes.len() {
-        let what = format!("it tells {classes} classes apart, but {} has {}", manifest.name, manifest.classes.len());
-        return Err(Error::checkpoint(&path, what, "choose the --dataset that it was trained on"));
-    }
-    let graph = build_graph(&identity, &manifest, classes)?;
-    let data = data::open(&manifest, args.data_dir.as_deref(), Splits { train: false, test: true }, &reading)?;
+    let trained = Trained::read(&args.weights)?;
+    let (manifest, reading) = data_set(args, &trained.file, trained.classes)?;
+    trained.graph(&manifest)?;
+    let data = data::open(&manifest, args.data_dir.as_deref(), Splits::TEST, &reading)?;
     let mut said = Vec::new();
     remark(&data, &mut said);
     let test = data.test.as_deref().expect("the test set was asked for");
-    let options = Options {
-        batch: args.batch_size.min(test.len() as u32),
-        mean: identity.mean.clone().unwrap_or_else(|| manifest.mean.clone()),
-        std: identity.std.clone().unwrap_or_else(|| manifest.std.clone()),
-        rungs: RungChoice { forced: args.rung.clone(), ..Default::default() },
-        ..Default::default()
-    };
-    checkpoint::check_channels(&options.mean, &options.std, manifest.channels, &path)?;
-    let mut engine = Engine::new(super::open_gpu(args.adapter.as_deref())?, &graph, &options)?;
-    engine.load(&Values::from_file(&graph, &engine.layout, &file, &path)?);
+    let batch = args.batch_size.min(test.len() as u32);
+    let mut engine = trained.engine(&manifest, super::open_gpu(args.adapter.as_deref())?, batch, &args.rung)?;
     let started = std::time::Instant::now();
     let mut assessment = Assessment::new(&manifest.classes, args.worst as usize);
     let mut seen = 0;
@@ -137,22 +116,13 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
     })?;
     let seconds = started.elapsed().as_secs_f64();
     remark(&data, &mut said);
-    let step = file.meta.get("step").and_then(|s| s.parse().ok()).unwrap_or(0u64).saturating_sub(1);
-    let epoch = file.meta.get("epoch").and_then(|s| s.parse().ok()).unwrap_or(0);
-    let record = eval_record(&figures, epoch, step);
-    if !record.loss.is_finite() {
-        return Err(Error::checkpoint(
-            &path,
-            format!("its logits on {} are not finite (loss {}), so no accuracy is claimed", manifest.name, record.loss),
-            "these weights are not those of a trained network: choose an earlier checkpoint",
-        ));
-    }
+    let record = trained.record(&figures, &manifest)?;
     if let Some(out) = &args.report {
-        let title = format!("{} {}", identity.model, identity.method.title());
+        let title = format!("{} {}", trained.identity.model, trained.identity.method.title());
         let facts = vec![
-            ("weights", path.display().to_string()),
-            ("epoch", (epoch + 1).to_string()),
-            ("step", (step + 1).to_string()),
+            ("weights", trained.path.display().to_string()),
+            ("epoch", (record.epoch + 1).to_string()),
+            ("step", (record.step + 1).to_string()),
             ("adapter", describe(&engine.exec.gpu.info)),
         ];
         let page = Page { title, facts, manifest: &manifest, test, record: &record, assessment: &assessment };
@@ -163,8 +133,8 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
         let speed = figures.count as f64 / seconds;
         say!(
             "{} {} on {}: top-1 {:.2} %, top-5 {:.2} %, loss {:.4}",
-            identity.model,
-            identity.method.title(),
+            trained.identity.model,
+            trained.identity.method.title(),
             manifest.name,
             record.top1,
             record.top5,

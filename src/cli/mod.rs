@@ -15,21 +15,25 @@ macro_rules! note {
 
 mod bench;
 mod bench_data;
+mod config;
 mod data;
 mod dataset;
-mod config;
 mod devices;
 mod doctor;
+mod dry_run;
 mod eval;
 mod export;
 mod info;
 mod log;
+mod long_run;
 mod runs;
 mod settings;
 mod shell;
 mod table;
 mod train;
 mod view;
+mod watch;
+mod watch_screen;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -101,6 +101,19 @@ pub(super) struct Settings {
     /// Epochs from one evaluation to the next
     #[arg(long)]
     eval_every: Option<u64>,
+    /// Compute each step in N parts, so that a large batch fits a small card. --batch-size stays the whole step's; the result is that of
+    /// the batch at once but for batch norm, which takes mean and variance of one part at a time
+    #[arg(long, value_name = "N")]
+    accumulate: Option<u32>,
+    /// End the run after this many evaluations in a row without a better top-1
+    #[arg(long, value_name = "EVALUATIONS", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "eval_only_last")]
+    patience: Option<u64>,
+    /// Evaluate after the last epoch only
+    #[arg(long, num_args = 0, default_missing_value = "true", conflicts_with = "eval_every")]
+    eval_only_last: Option<bool>,
+    /// Keep the checkpoints of the last N epochs, as epoch-0001.safetensors and so on
+    #[arg(long, value_name = "N")]
+    keep: Option<u64>,
     /// Convolution rung that comes first where it fits; may be repeated
     #[arg(long = "rung", value_name = "KERNEL")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -9,13 +9,14 @@ use std::time::Duration;
 use clap::Args;
 
 use super::data::{ReadArgs, remark};
+use super::dry_run::dry_run;
+use super::long_run::LongRunArgs;
 use super::settings::{LayerArgs, Settings};
 use super::view::View;
+use super::watch::{self, Watch};
 use crate::data::{self, Dataset, Manifest, Source, Splits};
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
-use crate::gpu::Gpu;
-use crate::graph::{RungChoice, Vars};
 use crate::train::Config;
 use crate::train::checkpoint::{self, Identity, Progress};
 use crate::train::folder::{self, Claim, LAST};
@@ -38,6 +39,8 @@ pub(super) struct TrainArgs {
     /// Stop after this many steps, counted from the run's start; --resume goes on
     #[arg(long)]
     steps: Option<u64>,
+    #[command(flatten)]
+    long_run: LongRunArgs,
     /// The run's folder [default: runs/DATASET-MODEL-METHOD]
     #[arg(long)]
     out: Option<PathBuf>,
@@ -80,6 +83,7 @@ impl TrainArgs {
 }
 
 pub(super) fn run(args: TrainArgs) -> Result<ExitCode> {
+    args.long_run.refuse_half()?;
     match args.resume.clone() {
         Some(run) => resume(&args, &run),
         None => start(args),
@@ -106,8 +110,8 @@ fn config(args: &TrainArgs) -> Result<(Config, PathBuf)> {
 }
 
 fn load(setup: &Setup, read: &ReadArgs) -> Result<Dataset> {
-    let (c, splits) = (&setup.config, Splits { train: true, test: true });
-    let data = data::open(&setup.manifest, c.data_dir.as_deref(), splits, &read.how(c.reading()))?;
+    let c = &setup.config;
+    let data = data::open(&setup.manifest, c.data_dir.as_deref(), Splits::BOTH, &read.how(c.reading()))?;
     let count = data.train.as_ref().map_or(0, Source::len);
     if setup.config.batch_size as usize > count {
         let what =
@@ -115,10 +119,6 @@ fn load(setup: &Setup, read: &ReadArgs) -> Result<Dataset> {
         return Err(Error::usage(what, format!("choose at most {count}")));
     }
     Ok(data)
-}
-
-fn sources(data: &Dataset) -> [&dyn Source; 2] {
-    [&data.train, &data.test].map(|s| s.as_deref().expect("both splits were asked for"))
 }
 
 fn start(args: TrainArgs) -> Result<ExitCode> {
@@ -138,8 +138,8 @@ fn start(args: TrainArgs) -> Result<ExitCode> {
     let gpu = super::open_gpu(args.adapter.as_deref())?;
     let cap = args.tune.then(|| Duration::from_secs(args.tune_seconds));
     setup.tuned = tune::rungs(&setup, &gpu, cap, &mut tell)?;
-    let mut run = Run::start(&setup, gpu, sources(&data), &out, args.force)?;
-    go(&setup, &data, &mut run, args.steps, &out)
+    let mut run = Run::start(&setup, gpu, data.both()?, &out, args.force)?;
+    go(&setup, &data, &mut run, &args, &out)
 }
 
 /// Where a run stands by its last.safetensors, which must be of the network that its configuration names.
@@ -173,9 +173,15 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
         return dry_run(&setup, super::open_gpu(args.adapter.as_deref())?, rungs);
     }
     let total = |p: &Progress| setup.config.epochs * setup.config.steps_per_epoch(p.images[0]);
-    if let Some(p) = seen.filter(|p| p.step >= args.steps.unwrap_or(u64::MAX).min(total(p))) {
+    let patience = setup.config.patience;
+    let ended = |p: &Progress| p.step >= args.steps.unwrap_or(u64::MAX).min(total(p)) || p.out_of_patience(patience);
+    if let Some(p) = seen.filter(ended) {
         let total = total(&p);
-        let done = if p.step >= total { "this run is finished" } else { "this run has done that many steps" };
+        let done = match p.step {
+            step if step >= total => "this run is finished",
+            _ if p.out_of_patience(patience) => "this run ended early, as --patience says",
+            _ => "this run has done that many steps",
+        };
         say!("{}: {done} ({} of {total} steps); nothing to do", out.display(), p.step)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -188,7 +194,7 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
     let progress = standing(&setup, &last, &path)?;
     let total = total(&progress);
     let data = load(&setup, &args.read)?;
-    let found = sources(&data).map(|d| d.len() as u64);
+    let found = data.both()?.map(|d| d.len() as u64);
     if found != progress.images {
         let [(train, test), (had, had_test)] = [found, progress.images].map(|[a, b]| (a, b));
         let what = format!(
@@ -197,7 +203,7 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
         return Err(Error::checkpoint(&path, what, "give the run's own --data-dir"));
     }
     let gpu = super::open_gpu(args.adapter.as_deref())?;
-    let mut run = Run::resume(&setup, gpu, sources(&data), claim, last)?;
+    let mut run = Run::resume(&setup, gpu, data.both()?, claim, last)?;
     let (now, before) = (run.progress(), &progress);
     if now.rungs != before.rungs {
         note!(
@@ -207,11 +213,14 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
         note!("the run was on {} before: it goes on, but not bit for bit", before.adapter);
     }
     note!("resumed at step {} of {total}", progress.step);
-    go(&setup, &data, &mut run, args.steps, out)
+    go(&setup, &data, &mut run, args, out)
 }
 
-fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Path) -> Result<ExitCode> {
-    let [train, test] = sources(data);
+/// What a run does when it is asked to stop.
+pub(super) const STOPPING: &str = "the step is finished and saved first, at an epoch's end with its evaluation";
+
+fn go(setup: &Setup, data: &Dataset, run: &mut Run, args: &TrainArgs, out: &Path) -> Result<ExitCode> {
+    let [train, test] = data.both()?;
     let engine = run.engine();
     note!(
         "{} {} on {}: {} training images, {} test images; {} dispatches a step, {} on the device",
@@ -225,20 +234,37 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Pa
     );
     let mut said = Vec::new();
     remark(data, &mut said);
+    if setup.config.accumulate > 1 {
+        let (parts, most) = (setup.config.accumulate, setup.config.part_size());
+        note!(
+            "each step adds up {parts} parts of at most {most} images; batch norm takes its mean and variance from one part at a time"
+        );
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
-    let handler = move || {
+    let interrupt = move || {
         if flag.swap(true, Ordering::Relaxed) {
+            watch::restore();
             std::process::exit(130);
         }
-        note!(
-            "\nstopping: the step is finished and saved first, at an epoch's end with its evaluation; Ctrl-C again ends at once"
-        );
+        if !watch::is_open() {
+            note!("\nstopping: {STOPPING}; Ctrl-C again ends at once");
+        }
     };
-    ctrlc::set_handler(handler).map_err(|e| Error::usage(format!("Ctrl-C cannot be caught: {e}"), ""))?;
-    let mut view = View::new(setup.config.epochs);
-    let outcome = run.train(steps, &stop, &mut view);
-    view.finish();
+    ctrlc::set_handler(interrupt.clone()).map_err(|e| Error::usage(format!("Ctrl-C cannot be caught: {e}"), ""))?;
+    let outcome = match args.long_run.watch.then(|| Watch::open(setup, run, out, stop.clone(), interrupt)).flatten() {
+        Some(mut watch) => {
+            let outcome = run.train(args.steps, &stop, &mut watch);
+            watch.finish();
+            outcome
+        }
+        None => {
+            let mut view = View::new(setup.config.epochs);
+            let outcome = run.train(args.steps, &stop, &mut view);
+            view.finish();
+            outcome
+        }
+    };
     remark(data, &mut said);
     let on = format!("s3gpu train --resume {}", out.display());
     Ok(match outcome? {
@@ -246,8 +272,13 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Pa
             say!("finished: {}", out.display())?;
             ExitCode::SUCCESS
         }
+        Outcome::OutOfPatience => {
+            let waited = setup.config.patience;
+            say!("finished early, after {waited} evaluations without a better top-1: {}", out.display())?;
+            ExitCode::SUCCESS
+        }
         Outcome::StepsReached => {
-            say!("stopped after {} steps as --steps says; `{on}` goes on", steps.unwrap_or_default())?;
+            say!("stopped after {} steps as --steps says; `{on}` goes on", args.steps.unwrap_or_default())?;
             ExitCode::SUCCESS
         }
         Outcome::Interrupted => {
@@ -255,40 +286,4 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, steps: Option<u64>, out: &Pa
             ExitCode::from(130)
         }
     })
-}
-
-fn dry_run(setup: &Setup, gpu: Gpu, rungs: RungChoice) -> Result<ExitCode> {
-    let plan = setup.plan(&gpu, rungs)?;
-    let batch = setup.config.batch_size;
-    let vars = Vars { n: batch, ..Vars::default() };
-    say!("buffers:")?;
-    for (i, b) in plan.buffers.iter().enumerate() {
-        let kind = if i < plan.persistent { "" } else { "slot, largest: " };
-        say!("  {i:3}  {:>11}  {kind}{}", super::bytes(4 * b.words), b.name)?;
-    }
-    // Sizes beyond the adapter's may be beyond a kernel's counters, too.
-    plan.check(&gpu.limits, batch)?;
-    for (name, section) in ["a training step", "before an evaluation", "an evaluation batch"].iter().zip(&plan.sections)
-    {
-        say!("{name}: {} dispatches", section.len())?;
-        for (i, step) in section.iter().enumerate() {
-            let params = (step.params)(&vars);
-            let cost = step.kernel.cost(&params);
-            let (groups, mflop) = (step.kernel.groups(&params), cost.flops / 1e6);
-            say!(
-                "  {i:3}  {:30} {:20} {groups:>7} groups {mflop:>9.1} MFLOP  buffers {:?}",
-                step.kernel.name(),
-                step.label,
-                step.args
-            )?;
-        }
-    }
-    say!("{:.2} GFLOP a step", plan.flops(0, &vars) / 1e9)?;
-    say!(
-        "{} in {} buffers, {} of them for activations and gradients",
-        super::bytes(plan.bytes()),
-        plan.buffers.len(),
-        super::bytes(plan.slot_bytes())
-    )?;
-    Ok(ExitCode::SUCCESS)
 }

@@ -39,7 +39,7 @@ impl View {
     }
 }
 
-fn summary(r: &TrainRecord) -> String {
+pub(super) fn summary(r: &TrainRecord) -> String {
     let share = 100.0 * r.correct as f64 / r.count.max(1) as f64;
     let wait = match r.data_wait {
         wait if wait < 0.01 => String::new(),
@@ -74,8 +74,13 @@ impl Observer for View {
     }
     fn eval(&mut self, r: &EvalRecord, train: Option<&TrainRecord>, seconds: f64) {
         self.last_line = Instant::now();
-        let train = train.map(|t| format!("train loss {:.4}, ", t.loss)).unwrap_or_default();
-        let top = format!("test loss {:.4}, top-1 {:.2} %, top-5 {:.2} %", r.loss, r.top1, r.top5);
-        self.line(&format!("epoch {}/{}: {train}{top}  ({seconds:.0} s)", r.epoch + 1, self.epochs));
+        self.line(&evaluation(r, train, seconds, self.epochs));
     }
+}
+
+/// An evaluation as a line, with the loss of the training interval before it and the epoch's seconds.
+pub(super) fn evaluation(r: &EvalRecord, train: Option<&TrainRecord>, seconds: f64, epochs: u64) -> String {
+    let train = train.map(|t| format!("train loss {:.4}, ", t.loss)).unwrap_or_default();
+    let top = format!("test loss {:.4}, top-1 {:.2} %, top-5 {:.2} %", r.loss, r.top1, r.top5);
+    format!("epoch {}/{epochs}: {train}{top}  ({seconds:.0} s)", r.epoch + 1)
 }

@@ -72,6 +72,13 @@ pub struct Splits {
     pub test: bool,
 }
 
+impl Splits {
+    /// The images to train on and those to evaluate on.
+    pub const BOTH: Self = Self { train: true, test: true };
+    /// The images to evaluate on alone.
+    pub const TEST: Self = Self { train: false, test: true };
+}
+
 /// How a data set is read, beside what its manifest says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
@@ -112,6 +119,19 @@ pub struct Dataset {
     pub train: Option<Box<dyn Source>>,
     /// The images to evaluate on, if asked for; never empty.
     pub test: Option<Box<dyn Source>>,
+}
+
+impl Dataset {
+    /// The images to train on and those to evaluate on, as [`crate::train::Run::start`] takes them.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where one of the two was not asked for.
+    pub fn both(&self) -> Result<[&dyn Source; 2]> {
+        match (&self.train, &self.test) {
+            (Some(train), Some(test)) => Ok([&**train, &**test]),
+            _ => Err(Error::usage("a data set was loaded without one of its splits", "ask for both: Splits::BOTH")),
+        }
+    }
 }
 
 /// Opens the wanted splits of a data set, read as [`Reading::default`] says.

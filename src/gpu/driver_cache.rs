@@ -99,13 +99,16 @@ fn create(device: &wgpu::Device, data: Option<&[u8]>) -> wgpu::PipelineCache {
 }
 
 /// A file: what it is, whose it is, how long its data are and their checksum, a line each; then the data.
-fn seal(key: &str, data: &[u8]) -> Vec<u8> {
+pub fn seal(key: &str, data: &[u8]) -> Vec<u8> {
     let head = format!("{MAGIC}\n{}\n{} {:08x}\n", key.replace('\n', " "), data.len(), crc32fast::hash(data));
     [head.as_bytes(), data].concat()
 }
 
-/// The data of a file that [`seal`] made for this key, or what else the file is.
-fn unseal<'a>(key: &str, file: &'a [u8]) -> Result<&'a [u8], &'static str> {
+/// The data of a file that [`seal`] made for this key.
+///
+/// # Errors
+/// What else the file is, as the end of `FILE is …`.
+pub fn unseal<'a>(key: &str, file: &'a [u8]) -> Result<&'a [u8], &'static str> {
     let mut rest = file;
     let mut line = || {
         let end = rest.iter().position(|b| *b == b'\n')?;

@@ -2,7 +2,7 @@
 
 mod buffers;
 mod context;
-mod driver_cache;
+pub mod driver_cache;
 mod pipeline;
 pub mod shader;
 mod startup;

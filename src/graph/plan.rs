@@ -43,10 +43,10 @@ pub struct Plan {
 }
 
 impl Lowered {
-    /// Moves the programs and persistent buffers into a plan of three sections: a training step, the composition before an
-    /// evaluation, an evaluation batch.
+    /// Moves the programs and persistent buffers into a plan of four sections: a training step or a part of it, the composition
+    /// before an evaluation or a step of parts, an evaluation batch, the end of a step of parts.
     pub fn plan(&mut self) -> Plan {
-        let programs = [&mut self.train, &mut self.compose, &mut self.eval].map(std::mem::take);
+        let programs = [&mut self.train, &mut self.compose, &mut self.eval, &mut self.update].map(std::mem::take);
         Plan::new(std::mem::take(&mut self.buffers), programs.into())
     }
 }
@@ -147,7 +147,7 @@ impl Plan {
         let hint = match (room / per_image).min(u64::from(batch).saturating_sub(1)) {
             _ if batch <= 1 => format!("use {others}"),
             0 => format!("use a smaller --batch-size, {others}"),
-            fits => format!("--batch-size {fits} is likely to fit; or use {others}"),
+            fits => format!("--batch-size {fits} is likely to fit, or a larger --accumulate; or use {others}"),
         };
         let largest = self.buffers.iter().max_by_key(|b| b.words);
         let (tensor, largest) = largest.map_or(("nothing".into(), 0), |b| (b.name.clone(), 4 * b.words));
@@ -170,7 +170,9 @@ impl Plan {
         let hint = if grows(i) {
             match u64::from(batch) * limit / need {
                 0 => "not even one image fits: choose a smaller model or another --adapter".into(),
-                fits => format!("the largest batch that fits is {fits}: use --batch-size {fits}"),
+                fits => {
+                    format!("the largest batch that fits is {fits}: use --batch-size {fits}, or a larger --accumulate")
+                }
             }
         } else {
             "choose a smaller model (--model, --width) or another --adapter".into()

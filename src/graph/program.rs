@@ -7,6 +7,10 @@ use crate::kernels::{AnyKernel, Elem, Kernel};
 pub struct Vars {
     /// Images in this batch, at most the plan's.
     pub n: u32,
+    /// Images of the whole step, of which this batch is a part; 0: this batch is the step.
+    pub total: u32,
+    /// Which of the step's parts this is, from 0.
+    pub part: u32,
     /// Epoch, for the augmentation's random numbers.
     pub epoch: u32,
     /// Slot of the metrics ring.

@@ -83,6 +83,7 @@ pub fn registry() -> Vec<&'static dyn AnyKernel> {
         &compose::s3::S3Backward,
         &compose::s3::S3Regularizer,
         &compose::s3::S3Update,
+        &optim::Accumulate,
         &optim::Sgd,
         &bench::Copy,
         &bench::MultiplyAdd,

@@ -50,6 +50,42 @@ crate::kernel! {
     }
 }
 
+crate::params! {
+    /// A sum that grows by a part.
+    pub struct AccumulateParams {
+        /// vec4 in each.
+        len4: u32,
+        /// 0: the sum begins with this part.
+        keep: u32,
+    }
+}
+
+crate::kernel! {
+    /// total = part, or total + part.
+    pub Accumulate(p: AccumulateParams) {
+        source: crate::wgsl!("optim/accumulate"; "grid"),
+        bindings: [read("part"), update("total")],
+        consts: [],
+        groups: groups_for(p.len4.into()),
+        lens: [4 * p.len4, 4 * p.len4],
+        tolerance: Tolerance::Budget { c: 1.0, terms: 0 },
+        cost: (4 * p.len4, 12 * p.len4),
+        cases: [(0, 1), (1, 0), (64, 1), (65, 0), (1000, 1)].into_iter().flat_map(|(len4, keep)| {
+            let p = AccumulateParams { len4, keep };
+            // What a sum that begins anew held before must not come through, whatever it is.
+            let before = if keep == 1 { Fill::Normal(1.0) } else { Fill::Nans };
+            [Case::new(format!("{len4} vec4, keep {keep}"), p, vec![Fill::Normal(1.0), before])]
+        }).collect(),
+        twin(a): {
+            let (part, mut total) = (a.f(0), a.out(1));
+            for i in 0..4 * p.len4 as usize {
+                let old = if p.keep == 1 { total.v[i] } else { 0.0 };
+                total.set(i, old + part[i], old.abs() + part[i].abs());
+            }
+        }
+    }
+}
+
 /// SGD's rule for one parameter, for the twins of all kernels that apply it.
 pub(super) struct SgdRule {
     pub nesterov: bool,

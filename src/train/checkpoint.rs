@@ -40,6 +40,9 @@ pub struct Progress {
     pub interval: Figures,
     /// Best top-1 at an epoch's end, in percent.
     pub best: Option<f64>,
+    /// Evaluations since then that were no better.
+    #[serde(default)]
+    pub waited: u64,
     /// Rungs taken, by `direction:layer`.
     pub rungs: BTreeMap<String, String>,
     /// Images of the training and of the test set.
@@ -50,6 +53,11 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Whether the run has waited for a better evaluation as long as its `patience` (0: for ever) says.
+    pub fn out_of_patience(&self, patience: u64) -> bool {
+        patience > 0 && self.waited >= patience
+    }
+
     /// The rungs that the run goes on with: those that it took, without any that only another version has.
     pub fn rungs(&self, forced: &[String]) -> RungChoice {
         let mut recorded = self.rungs.clone();

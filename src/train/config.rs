@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{self, Manifest, Reading};
 use crate::error::{Error, Result};
+use crate::graph::lower::RING_SLOTS;
 use crate::methods::{LatentInit, MethodSpec};
 use crate::model::Shortcut;
 
@@ -66,6 +67,9 @@ pub struct Config {
     pub epochs: u64,
     /// Images in a step.
     pub batch_size: u32,
+    /// Parts that a step is computed in, one after the other.
+    #[serde(default = "one")]
+    pub accumulate: u32,
     /// Learning rate.
     pub lr: f32,
     /// How it falls.
@@ -90,6 +94,15 @@ pub struct Config {
     pub log_every: u64,
     /// Epochs from one evaluation to the next.
     pub eval_every: u64,
+    /// Whether the network is evaluated after the last epoch alone.
+    #[serde(default)]
+    pub eval_only_last: bool,
+    /// Evaluations in a row without a better top-1 after which the run ends early; 0: it never does.
+    #[serde(default)]
+    pub patience: u64,
+    /// Checkpoints of whole epochs that are kept beside the last one.
+    #[serde(default)]
+    pub keep: u64,
     /// Convolution rungs that come first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rungs: Vec<String>,
@@ -99,7 +112,28 @@ pub struct Config {
     pub std: Vec<f32>,
 }
 
+fn one() -> u32 {
+    1
+}
+
+/// Parts of a step at most: each takes a slot of the metrics ring, and the step one more.
+pub const MAX_ACCUMULATE: u32 = RING_SLOTS - 1;
+
 impl Config {
+    /// The defaults on a built-in data set, with its normalization.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown name.
+    pub fn on(dataset: &str) -> Result<Self> {
+        let Manifest { name, mean, std, .. } = Manifest::find(dataset)?;
+        Ok(Self { dataset: name, mean, std, ..Self::default() })
+    }
+
+    /// Images that are on the device at once: a step's, or those of its largest part.
+    pub fn part_size(&self) -> u32 {
+        self.batch_size.div_ceil(self.accumulate.max(1))
+    }
+
     /// The method at its bit width.
     ///
     /// # Errors
@@ -136,9 +170,17 @@ impl Config {
         };
         count("--epochs", self.epochs, 1_000_000)?;
         count("--batch-size", self.batch_size.into(), 65_536)?;
+        count("--accumulate", self.accumulate.into(), self.batch_size.min(MAX_ACCUMULATE).into())?;
         count("--log-every", self.log_every, 1_000_000_000)?;
         count("--eval-every", self.eval_every, 1_000_000)?;
         count("--width", self.width.into(), 64)?;
+        if self.keep > 1_000_000 {
+            return Err(Error::usage(format!("--keep is {}", self.keep), "it must be at most 1000000"));
+        }
+        if self.eval_only_last && self.patience > 0 {
+            let what = format!("--patience {} counts evaluations, of which --eval-only-last makes one", self.patience);
+            return Err(Error::usage(what, "leave one of the two out"));
+        }
         if self.nesterov && self.momentum == 0.0 {
             return Err(Error::usage("--nesterov needs a momentum above 0", "leave --nesterov or --momentum 0 out"));
         }
@@ -203,6 +245,7 @@ impl Default for Config {
             init: None,
             epochs: 200,
             batch_size: 128,
+            accumulate: 1,
             lr: 0.1,
             schedule: Schedule::Cosine,
             warmup: 0.0,
@@ -215,6 +258,9 @@ impl Default for Config {
             shuffle: true,
             log_every: 50,
             eval_every: 1,
+            eval_only_last: false,
+            patience: 0,
+            keep: 0,
             rungs: Vec::new(),
             mean: vec![0.5; 3],
             std: vec![0.25; 3],
@@ -258,6 +304,10 @@ mod tests {
         says(Config { lr: f32::NAN, ..config() }, "--lr");
         says(Config { lr: -0.1, ..config() }, "--lr");
         says(Config { batch_size: 0, ..config() }, "--batch-size");
+        says(Config { accumulate: 0, ..config() }, "--accumulate is 0");
+        says(Config { accumulate: 5, batch_size: 4, ..config() }, "from 1 to 4");
+        says(Config { accumulate: 256, batch_size: 512, ..config() }, "from 1 to 255");
+        says(Config { eval_only_last: true, patience: 1, ..config() }, "--eval-only-last");
         says(Config { bits: 7, ..config() }, "7-bit");
         says(Config { method: "s4".into(), ..config() }, "s4");
         says(Config { label_smoothing: 1.5, ..config() }, "--label-smoothing");

@@ -20,19 +20,64 @@ const TRAIN: RGBColor = RGBColor(0, 114, 178);
 const TOP1: RGBColor = RGBColor(213, 94, 0);
 const TOP5: RGBColor = RGBColor(0, 158, 115);
 
-/// A line of one panel: (epochs, value) in the order of time.
+/// (epochs, value) in the order of time.
+pub type Line = Vec<(f64, f64)>;
+
+/// A run's curves: finite values, thinned out by averaging neighbours where they are many.
+pub struct Lines {
+    /// Loss over each interval of training.
+    pub train_loss: Line,
+    /// Loss on the test set.
+    pub test_loss: Line,
+    /// Percent right over each interval of training.
+    pub train_top1: Line,
+    /// Percent right on the test set.
+    pub top1: Line,
+    /// Percent among the first five on the test set.
+    pub top5: Line,
+    /// Epochs at the last record; 0 without one.
+    pub end: f64,
+}
+
+impl Lines {
+    /// Of these records; one of step s lies at (s + 1) / `steps_per_epoch`.
+    pub fn of(records: &[Record], steps_per_epoch: u64) -> Self {
+        let epochs = |step: u64| (step as f64 + 1.0) / steps_per_epoch.max(1) as f64;
+        let line = |value: fn(&Record) -> Option<f64>| {
+            let points = records.iter().filter_map(|r| Some((epochs(r.step()), value(r).filter(|v| v.is_finite())?)));
+            thin(&points.collect::<Vec<_>>())
+        };
+        Self {
+            train_loss: line(|r| if let Record::Train(r) = r { Some(r.loss) } else { None }),
+            test_loss: line(|r| if let Record::Eval(r) = r { Some(r.loss) } else { None }),
+            train_top1: line(|r| match r {
+                Record::Train(r) => Some(100.0 * r.correct as f64 / r.count as f64),
+                Record::Eval(_) => None,
+            }),
+            top1: line(|r| if let Record::Eval(r) = r { Some(r.top1) } else { None }),
+            top5: line(|r| if let Record::Eval(r) = r { Some(r.top5) } else { None }),
+            end: records.iter().map(|record| epochs(record.step())).fold(0.0, f64::max),
+        }
+    }
+
+    /// The largest loss; 0 without any.
+    pub fn highest_loss(&self) -> f64 {
+        self.train_loss.iter().chain(&self.test_loss).map(|(_, y)| *y).fold(0.0, f64::max)
+    }
+}
+
+/// A line of one panel.
 struct Series {
     label: &'static str,
     color: RGBColor,
     /// Whether each point gets a dot, as evaluations do while they are few.
     dots: bool,
-    points: Vec<(f64, f64)>,
+    points: Line,
 }
 
 impl Series {
-    fn new(label: &'static str, color: RGBColor, dots: bool, points: impl Iterator<Item = (f64, f64)>) -> Self {
-        let points: Vec<_> = points.filter(|(_, y)| y.is_finite()).collect();
-        Self { label, color, dots, points: thin(&points) }
+    fn new(label: &'static str, color: RGBColor, dots: bool, points: Line) -> Self {
+        Self { label, color, dots, points }
     }
 }
 
@@ -51,32 +96,15 @@ pub fn draw(records: &[Record], title: &str, steps_per_epoch: u64, path: impl As
 }
 
 fn render(records: &[Record], title: &str, steps_per_epoch: u64) -> Result<String, Box<dyn std::error::Error>> {
-    let epochs = |step: u64| (step as f64 + 1.0) / steps_per_epoch.max(1) as f64;
-    let train = || {
-        records.iter().filter_map(|record| match record {
-            Record::Train(train) => Some((epochs(train.step), train)),
-            Record::Eval(_) => None,
-        })
-    };
-    let eval = || {
-        records.iter().filter_map(|record| match record {
-            Record::Eval(eval) => Some((epochs(eval.step), eval)),
-            Record::Train(_) => None,
-        })
-    };
-    let loss = [
-        Series::new("train", TRAIN, false, train().map(|(x, train)| (x, train.loss))),
-        Series::new("test", TOP1, true, eval().map(|(x, eval)| (x, eval.loss))),
-    ];
-    let percent = |correct: u64, count: u64| 100.0 * correct as f64 / count as f64;
+    let lines = Lines::of(records, steps_per_epoch);
+    let last = if lines.end > 0.0 { lines.end } else { 1.0 };
+    let highest = lines.highest_loss();
+    let loss = [Series::new("train", TRAIN, false, lines.train_loss), Series::new("test", TOP1, true, lines.test_loss)];
     let accuracy = [
-        Series::new("train top-1", TRAIN, false, train().map(|(x, train)| (x, percent(train.correct, train.count)))),
-        Series::new("test top-1", TOP1, true, eval().map(|(x, eval)| (x, eval.top1))),
-        Series::new("test top-5", TOP5, true, eval().map(|(x, eval)| (x, eval.top5))),
+        Series::new("train top-1", TRAIN, false, lines.train_top1),
+        Series::new("test top-1", TOP1, true, lines.top1),
+        Series::new("test top-5", TOP5, true, lines.top5),
     ];
-    let last = records.iter().map(|record| epochs(record.step())).fold(0.0, f64::max);
-    let last = if last > 0.0 { last } else { 1.0 };
-    let highest = loss.iter().flat_map(|series| &series.points).map(|(_, y)| *y).fold(0.0, f64::max);
     let highest = if highest > 0.0 { (1.05 * highest).min(f64::MAX) } else { 1.0 };
 
     let mut svg = String::new();

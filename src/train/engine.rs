@@ -17,6 +17,7 @@ use crate::model::values::MOMENTUM_PREFIX;
 const TRAIN: usize = 0;
 const COMPOSE: usize = 1;
 const EVAL: usize = 2;
+const UPDATE: usize = 3;
 
 /// Submissions that may be under way: one runs, one waits, and the host prepares the next.
 const IN_FLIGHT: usize = 2;
@@ -64,7 +65,10 @@ pub struct Engine {
     eval_logits: usize,
     max_n: u32,
     classes: usize,
+    accumulate: u32,
+    /// Slots of the ring in use, and how many of them each step or evaluation batch has.
     pending: u32,
+    steps: Vec<u32>,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     words: Vec<u32>,
 }
@@ -97,20 +101,31 @@ impl Engine {
             eval_logits,
             max_n: options.batch,
             classes: graph.classes() as usize,
+            accumulate: options.accumulate.max(1),
             pending: 0,
+            steps: Vec::new(),
             in_flight: VecDeque::new(),
             words: Vec::new(),
         })
     }
 
-    /// Largest batch.
+    /// Largest batch, or part of one where steps accumulate.
     pub fn batch_size(&self) -> usize {
         self.max_n as usize
     }
 
     /// Dispatches of a training step.
     pub fn dispatches(&self) -> usize {
-        self.exec.plan.sections[TRAIN].len()
+        let section = |s: usize| self.exec.plan.sections[s].len();
+        match self.accumulate {
+            1 => section(TRAIN),
+            parts => section(COMPOSE) + parts as usize * section(TRAIN) + section(UPDATE),
+        }
+    }
+
+    /// Slots of the ring that a training step takes.
+    fn slots(&self) -> u32 {
+        if self.accumulate > 1 { self.accumulate + 1 } else { 1 }
     }
 
     /// The plan's section of a training step.
@@ -206,19 +221,32 @@ impl Engine {
 
     /// Whether the ring is full: [`Engine::figures`] must be called before the next step.
     pub fn is_full(&self) -> bool {
-        self.pending == RING_SLOTS
+        self.pending + self.slots() > RING_SLOTS
     }
 
-    /// Submits one training step on these images.
+    /// Submits one training step on these records; where steps accumulate, in parts that differ by one image at most.
     ///
     /// # Errors
     /// As [`Gpu::wait`] and [`Source::fill`].
     pub fn step(&mut self, source: &dyn Source, indices: &[u32], epoch: u32, rate: f32) -> Result<()> {
         let started = Instant::now();
-        self.send(source, indices, View::Train { epoch })?;
-        let vars = Vars { n: indices.len() as u32, epoch, slot: self.pending, rate };
-        self.submit(TRAIN, &vars)?;
-        self.pending += 1;
+        let most = self.batch_size() * self.accumulate as usize;
+        assert!(indices.len() <= most, "a step of {} images on a plan for {most}", indices.len());
+        let base = Vars { total: indices.len() as u32, epoch, rate, ..Vars::default() };
+        let before = self.pending;
+        if self.accumulate > 1 {
+            self.submit(COMPOSE, &base)?;
+        }
+        for (part, indices) in parts(indices, self.batch_size()).enumerate() {
+            self.send(source, indices, View::Train { epoch })?;
+            self.submit(TRAIN, &Vars { n: indices.len() as u32, part: part as u32, slot: self.pending, ..base })?;
+            self.pending += 1;
+        }
+        if self.accumulate > 1 {
+            self.submit(UPDATE, &Vars { slot: self.pending, ..base })?;
+            self.pending += 1;
+        }
+        self.steps.push(self.pending - before);
         if self.exec.startup.first_step.is_none() {
             self.exec.gpu.wait(self.in_flight.pop_back(), || "during the first step".into())?;
             self.exec.startup.first_step = Some(started.elapsed().as_secs_f64());
@@ -235,7 +263,7 @@ impl Engine {
             return Ok(Vec::new());
         }
         let ring = self.exec.read(self.ring)?;
-        let slots = ring.chunks_exact(RING_WORDS).take(self.pending as usize);
+        let mut slots = ring.chunks_exact(RING_WORDS);
         self.pending = 0;
         self.in_flight.clear();
         let figure = |w: &[u32]| {
@@ -246,10 +274,16 @@ impl Engine {
                 correct: v(2) as u64,
                 top5: v(3) as u64,
                 count: v(4) as u64,
-                steps: 1,
+                steps: 0,
             }
         };
-        Ok(slots.map(figure).collect())
+        let steps = std::mem::take(&mut self.steps);
+        let step = |parts: u32| {
+            let mut sum = Figures { steps: 1, ..Figures::default() };
+            slots.by_ref().take(parts as usize).for_each(|words| sum += figure(words));
+            sum
+        };
+        Ok(steps.into_iter().map(step).collect())
     }
 
     /// Loss and counts over all images, in order, without augmentation. Call [`Engine::figures`] first.
@@ -284,6 +318,7 @@ impl Engine {
             let vars = Vars { n: indices.len() as u32, slot: self.pending, ..Vars::default() };
             self.submit(EVAL, &vars)?;
             self.pending += 1;
+            self.steps.push(1);
             each(self, indices.len())?;
             if self.is_full() {
                 self.figures()?.into_iter().for_each(|f| total += f);
@@ -312,8 +347,25 @@ impl Engine {
         indices: &[u32],
         rate: f32,
     ) -> Result<Vec<(String, Vec<crate::kernels::check::Mismatch>)>> {
-        self.send(source, indices, View::Train { epoch: 0 })?;
-        let vars = Vars { n: indices.len() as u32, rate, ..Vars::default() };
-        self.exec.submit_checked(TRAIN, &vars)
+        let base = Vars { total: indices.len() as u32, rate, ..Vars::default() };
+        let mut failures = Vec::new();
+        if self.accumulate > 1 {
+            failures.extend(self.exec.submit_checked(COMPOSE, &base)?);
+        }
+        for (part, indices) in parts(indices, self.batch_size()).enumerate() {
+            self.send(source, indices, View::Train { epoch: 0 })?;
+            let vars = Vars { n: indices.len() as u32, part: part as u32, ..base };
+            failures.extend(self.exec.submit_checked(TRAIN, &vars)?);
+        }
+        if self.accumulate > 1 {
+            failures.extend(self.exec.submit_checked(UPDATE, &base)?);
+        }
+        Ok(failures)
     }
+}
+
+/// A step's images in as few parts as `largest` allows, which differ by one image at most.
+pub fn parts(indices: &[u32], largest: usize) -> impl Iterator<Item = &[u32]> {
+    let count = indices.len().div_ceil(largest);
+    (0..count).map(move |part| &indices[indices.len() * part / count..indices.len() * (part + 1) / count])
 }

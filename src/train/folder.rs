@@ -18,7 +18,39 @@ pub const LAST: &str = "last.safetensors";
 /// Loss and accuracy as a picture.
 pub const CURVES: &str = "curves.svg";
 
-/// Everything that the folder may hold. The configuration comes first: without it no file counts as a run's, so where a
+/// `epoch-0007.safetensors`: what [`LAST`] was after so many epochs, where a run keeps such.
+pub fn epoch_file(epochs: u64) -> String {
+    format!("epoch-{epochs:04}.safetensors")
+}
+
+/// The epochs that an [`epoch_file`]'s name says.
+fn epochs_of(name: &str) -> Option<u64> {
+    let epochs = name.strip_prefix("epoch-")?.strip_suffix(".safetensors")?.parse().ok()?;
+    (epoch_file(epochs) == name).then_some(epochs)
+}
+
+/// Epochs whose checkpoints a folder holds, in no order.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn kept_epochs(out: &Path) -> Result<Vec<u64>> {
+    let entries = std::fs::read_dir(out).map_err(Error::io(out, "read"))?.flatten();
+    Ok(entries.filter_map(|e| epochs_of(e.file_name().to_str()?)).collect())
+}
+
+/// Removes the checkpoints of all epochs but the last `keep` up to `epochs`.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_older(out: &Path, epochs: u64, keep: u64) -> Result<()> {
+    for old in kept_epochs(out)?.into_iter().filter(|e| e + keep <= epochs) {
+        let path = out.join(epoch_file(old));
+        std::fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
+    }
+    Ok(())
+}
+
+/// Everything that the folder may hold, but for the checkpoints of epochs. The configuration comes first: without it no file counts as a run's, so where a
 /// replacement stops half-way, new settings never stand over old weights.
 pub const FILES: [&str; 5] = [CONFIG, LAST, METRICS, BEST, CURVES];
 
@@ -119,7 +151,9 @@ fn replace(out: &Path, config: &Config, mut changed: impl FnMut()) -> Result<()>
     sweep(out)?;
     let staged = Staged::write(out.join(CONFIG), |w| w.write_all(text.as_bytes()))?;
     changed();
-    for file in FILES.map(|f| out.join(f)).iter().filter(|f| f.exists()) {
+    let epochs = kept_epochs(out)?.into_iter().map(epoch_file);
+    let names = FILES.map(String::from).into_iter().chain(epochs);
+    for file in names.map(|f| out.join(f)).collect::<Vec<_>>().iter().filter(|f| f.exists()) {
         std::fs::remove_file(file).map_err(Error::io(file, "remove"))?;
         // A power cut may not undo this removal after the next.
         sync_folder(out);
@@ -135,7 +169,11 @@ fn replace(out: &Path, config: &Config, mut changed: impl FnMut()) -> Result<()>
 /// # Errors
 /// [`Error::Io`].
 pub fn sweep(out: &Path) -> Result<()> {
-    let ours = |name: &str| FILES.iter().any(|f| name.starts_with(&format!(".{f}."))) && name.ends_with(".tmp");
+    let ours = |name: &str| {
+        let name = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp"));
+        let file = name.and_then(|n| n.rsplit_once('.')).map(|(file, _)| file);
+        file.is_some_and(|f| FILES.contains(&f) || epochs_of(f).is_some())
+    };
     for entry in std::fs::read_dir(out).map_err(Error::io(out, "read"))?.flatten() {
         if entry.file_name().to_str().is_some_and(ours) {
             std::fs::remove_file(entry.path()).map_err(Error::io(entry.path(), "remove"))?;
@@ -179,10 +217,31 @@ mod tests {
     fn old_run() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         create(folder.path(), &Config { seed: 1, ..Config::default() }, false).unwrap();
-        for file in [METRICS, BEST, LAST, CURVES, "note.txt", ".last.safetensors.a1B2c3.tmp"] {
+        let left = [".last.safetensors.a1B2c3.tmp", ".epoch-0002.safetensors.a1B2c3.tmp"];
+        for file in [METRICS, BEST, LAST, CURVES, "note.txt", "epoch-0001.safetensors", left[0], left[1]] {
             fs::write(folder.path().join(file), b"old").unwrap();
         }
         folder
+    }
+
+    #[test]
+    fn only_the_last_epochs_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path();
+        let others =
+            ["epoch-7.safetensors", "epoch-00001.safetensors", "epoch-0001.safetensors.bak", "epoch-.safetensors"];
+        let named = [1, 2, 3, 12345].map(epoch_file);
+        for file in named.iter().map(String::as_str).chain(others) {
+            fs::write(out.join(file), b"x").unwrap();
+        }
+        let mut kept = kept_epochs(out).unwrap();
+        kept.sort();
+        assert_eq!(kept, [1, 2, 3, 12345]);
+        remove_older(out, 3, 2).unwrap();
+        let mut kept = kept_epochs(out).unwrap();
+        kept.sort();
+        assert_eq!(kept, [2, 3, 12345]);
+        assert_eq!(files(out).len(), 3 + others.len(), "what is not ours stays");
     }
 
     #[test]
@@ -193,8 +252,8 @@ mod tests {
         let new = Config { seed: 2, ..Config::default() };
         let mut states = Vec::new();
         replace(out, &new, || states.push(files(out))).unwrap();
-        // The staged configuration, five removals, the rename.
-        assert_eq!(states.len(), 7);
+        // The staged configuration, six removals, the rename.
+        assert_eq!(states.len(), 8);
         for state in &states {
             let left: Vec<_> = FILES.iter().filter(|f| state.contains_key(**f)).collect();
             match state.get(CONFIG) {

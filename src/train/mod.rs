@@ -9,9 +9,16 @@ pub mod folder;
 pub mod layers;
 pub mod metrics;
 pub mod network;
+pub mod observer;
 pub mod run;
 pub mod setup;
 pub mod summary;
+pub mod trained;
 
 pub use config::{Config, Schedule};
 pub use engine::{Engine, Figures};
+pub use metrics::{EvalRecord, TrainRecord};
+pub use observer::{Observer, Outcome};
+pub use run::Run;
+pub use setup::Setup;
+pub use trained::Trained;

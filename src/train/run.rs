@@ -6,39 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::checkpoint::{self, Progress};
-use super::engine::{Engine, Figures};
+use super::engine::{self, Engine, Figures};
 use super::folder::{self, BEST, CURVES, Claim, LAST, METRICS};
 use super::metrics::{EvalRecord, MetricsLog, Record, TrainRecord};
+pub use super::observer::{Observer, Outcome};
 use super::setup::Setup;
 use super::{curves, metrics};
 use crate::data::sampler::epoch_order;
 use crate::data::{Ahead, Source, View};
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
-use crate::gpu::{Gpu, Startup, describe};
+use crate::gpu::{Gpu, describe};
 use crate::graph::lower::RungChoice;
 use crate::model::Values;
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outcome {
-    /// All epochs done.
-    Finished,
-    /// `--steps` reached.
-    StepsReached,
-    /// Asked to stop.
-    Interrupted,
-}
-
-/// What the loop tells whoever shows it.
-pub trait Observer {
-    /// After the first step.
-    fn started(&mut self, startup: &Startup);
-    /// After each step.
-    fn step(&mut self, done: u64, total: u64, latest: Option<&TrainRecord>);
-    /// After each evaluation.
-    fn eval(&mut self, record: &EvalRecord, train: Option<&TrainRecord>, seconds: f64);
-}
 
 /// A run under way.
 pub struct Run<'a> {
@@ -226,13 +206,17 @@ impl<'a> Run<'a> {
         let total = c.epochs * per_epoch;
         let end = steps.map_or(total, |s| s.min(total));
         (self.clock, self.untimed) = (Instant::now(), self.progress.interval.count);
+        if self.progress.out_of_patience(c.patience) {
+            return Ok(Outcome::OutOfPatience);
+        }
         while self.progress.step < end {
             let epoch = self.progress.step / per_epoch;
             let order = epoch_order(c.seed, epoch, train.len(), c.shuffle);
             let epoch_clock = Instant::now();
             let batches = order.chunks(c.batch_size as usize).skip((self.progress.step % per_epoch) as usize);
             let batches = batches.take((end - self.progress.step) as usize);
-            train.announce(batches.clone(), View::Train { epoch: epoch as u32 });
+            let parts = |batch| engine::parts(batch, c.part_size() as usize);
+            train.announce(batches.clone().flat_map(parts), View::Train { epoch: epoch as u32 });
             for indices in batches {
                 let rate = c.rate(self.progress.step, per_epoch);
                 let first = self.engine.exec.startup.first_step.is_none();
@@ -268,12 +252,22 @@ impl<'a> Run<'a> {
                 let record = self.evaluate()?;
                 observer.eval(&record, self.latest.as_ref(), epoch_clock.elapsed().as_secs_f64());
                 if self.progress.best.is_none_or(|best| record.top1 > best) {
-                    self.progress.best = Some(record.top1);
+                    (self.progress.best, self.progress.waited) = (Some(record.top1), 0);
                     self.save_best()?;
+                } else {
+                    self.progress.waited += 1;
                 }
             }
-            self.save_last()?;
+            let out_of_patience = self.progress.out_of_patience(c.patience);
+            if out_of_patience {
+                // Nothing comes after it that could log these steps.
+                self.log_interval()?;
+            }
+            self.save_epoch()?;
             self.draw()?;
+            if out_of_patience && self.progress.step < total {
+                return Ok(Outcome::OutOfPatience);
+            }
             if stop.load(Ordering::Relaxed) && self.progress.step < end {
                 return Ok(Outcome::Interrupted);
             }
@@ -371,9 +365,25 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn save_last(&self) -> Result<()> {
+    /// Everything that the run needs to go on from here.
+    fn checkpoint(&self) -> Result<TensorFile> {
         let (values, momenta) = (self.finite(self.engine.values()?)?, self.finite(self.engine.momenta()?)?);
-        let file = checkpoint::file(self.meta(), values, Some((&momenta, &self.progress)))?;
+        checkpoint::file(self.meta(), values, Some((&momenta, &self.progress)))
+    }
+
+    fn save_last(&self) -> Result<()> {
+        self.save(LAST, &self.checkpoint()?)
+    }
+
+    /// The checkpoint at an epoch's end, and its copy where such are kept. The older ones go when the new one is on the disk, and the
+    /// last one comes last: a process that is killed in between resumes before this epoch and comes to the same files.
+    fn save_epoch(&self) -> Result<()> {
+        let (out, keep, epochs) = (self.claim.path(), self.setup.config.keep, self.progress.step / self.per_epoch);
+        let file = self.checkpoint()?;
+        if keep > 0 {
+            self.save(&folder::epoch_file(epochs), &file)?;
+            folder::remove_older(out, epochs, keep)?;
+        }
         self.save(LAST, &file)
     }
 

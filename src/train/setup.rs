@@ -81,7 +81,8 @@ impl Setup {
     pub fn options(&self, rungs: RungChoice) -> Options {
         let c = &self.config;
         Options {
-            batch: c.batch_size,
+            batch: c.part_size(),
+            accumulate: c.accumulate,
             mean: c.mean.clone(),
             std: c.std.clone(),
             pad: if c.augment { self.manifest.pad as u32 } else { 0 },
@@ -126,6 +127,7 @@ impl Setup {
     /// Whether `step` steps end an epoch after which the network is evaluated.
     pub(super) fn evaluates(&self, step: u64, per_epoch: u64) -> bool {
         let (epochs, c) = (step / per_epoch, &self.config);
-        step.is_multiple_of(per_epoch) && (epochs.is_multiple_of(c.eval_every) || epochs == c.epochs)
+        step.is_multiple_of(per_epoch)
+            && (epochs == c.epochs || !c.eval_only_last && epochs.is_multiple_of(c.eval_every))
     }
 }

@@ -72,7 +72,7 @@ pub fn rungs(
         return Ok(BTreeMap::new());
     }
     let plan = setup.plan(gpu, RungChoice::default())?;
-    let shapes: Vec<_> = shapes(train(&plan), setup.config.batch_size).iter().map(|(f, p, _)| (*f, *p)).collect();
+    let shapes: Vec<_> = shapes(train(&plan), setup.config.part_size()).iter().map(|(f, p, _)| (*f, *p)).collect();
     Ok(table.rungs(&shapes, |rung, p| gpu.can_run(rung, bytemuck::bytes_of(p))))
 }
 
@@ -86,7 +86,7 @@ pub fn measured(
     cap: Duration,
     tell: &mut dyn FnMut(&str),
 ) -> Result<BTreeMap<String, Choice>> {
-    let (plan, batch) = (setup.plan(gpu, RungChoice::default())?, setup.config.batch_size);
+    let (plan, batch) = (setup.plan(gpu, RungChoice::default())?, setup.config.part_size());
     plan.check(&gpu.limits, batch)?;
     tell(&format!("tuning for at most {} s", cap.as_secs()));
     let mut choices = BTreeMap::new();

@@ -53,7 +53,9 @@ impl Table {
         Self::read(gpu.cache.as_ref(), &describe(&gpu.info))
     }
 
-    fn read(folder: Option<&CacheFolder>, adapter: &str) -> (Self, Option<String>) {
+    /// What a folder keeps for an adapter as [`describe`] names it; empty where nothing is, or nothing that can be used, which is worth
+    /// a note.
+    pub fn read(folder: Option<&CacheFolder>, adapter: &str) -> (Self, Option<String>) {
         let (fresh, name) = (Self::new(adapter), Self::file_name(adapter));
         let Some(folder) = folder else { return (fresh, None) };
         let ignored = |why: String| format!("{why}\n  the built-in choice of kernels is taken; --tune measures anew");

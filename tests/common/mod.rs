@@ -3,7 +3,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use s3gpu::data::Records;
-use s3gpu::graph::{CpuExecutor, Graph, Lowered, Options, Plan, Role, Shape, Vars, lower};
+use s3gpu::graph::{CpuExecutor, Graph, Lowered, Options, Role, Shape, Vars, lower};
 use s3gpu::methods::{LatentInit, MethodSpec};
 use s3gpu::model::Values;
 
@@ -34,9 +34,7 @@ pub const TRAIN: usize = 0;
 impl Cpu {
     pub fn new(graph: &Graph, options: &Options) -> Self {
         let mut lowered = lower(graph, options).unwrap_or_else(|e| panic!("{e}"));
-        let programs = [&mut lowered.train, &mut lowered.compose, &mut lowered.eval].map(std::mem::take);
-        let plan = Plan::new(std::mem::take(&mut lowered.buffers), programs.into());
-        Self { exec: CpuExecutor::new(plan), lowered, batch: options.batch }
+        Self { exec: CpuExecutor::new(lowered.plan()), lowered, batch: options.batch }
     }
 
     pub fn load(&mut self, values: &Values) {

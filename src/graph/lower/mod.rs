@@ -69,6 +69,8 @@ pub struct Options {
     pub alpha: f32,
     /// Whether a training step leaves the gradients of all parameters in memory, at the price of some speed.
     pub keep_gradients: bool,
+    /// Batches that a training step adds up, each a part of it; up to 1: the batch is the step.
+    pub accumulate: u32,
     /// Convolution rungs.
     pub rungs: RungChoice,
     /// Largest binding of the adapter in words.
@@ -80,6 +82,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether a training step adds up the gradients of several batches.
+    pub fn accumulates(&self) -> bool {
+        self.accumulate > 1
+    }
+
     /// With what a device says of itself.
     pub fn on(self, gpu: &Gpu) -> Self {
         Self { max_words: gpu.max_words(), subgroup: gpu.subgroup, software: gpu.is_software(), ..self }
@@ -117,12 +124,14 @@ pub struct Lowered {
     pub batch: usize,
     /// Metrics ring.
     pub ring: usize,
-    /// One training step.
+    /// One training step; where steps accumulate, one of its parts, without composition and update.
     pub train: Program,
     /// Composes the weights; once before an evaluation.
     pub compose: Program,
     /// One evaluation batch.
     pub eval: Program,
+    /// What ends a training step whose parts are done; empty where a step has no parts.
+    pub update: Program,
     /// The logits of the evaluation program.
     pub eval_logits: Ref,
     /// The rungs taken, by `direction:layer`.
@@ -136,6 +145,8 @@ struct Lowering<'a> {
     layout: Layout,
     buffers: Vec<BufferSpec>,
     groups: Vec<GroupBuffers>,
+    /// Where steps accumulate: the gradients of one part, [plain parameters, dL/dW] a group.
+    part_grads: Vec<[usize; 2]>,
     state: usize,
     batch: usize,
     ring: usize,
@@ -177,6 +188,7 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered> {
         layout,
         buffers: Vec::new(),
         groups: Vec::new(),
+        part_grads: Vec::new(),
         state: 0,
         batch: 0,
         ring: 0,
@@ -188,8 +200,12 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered> {
     l.allocate();
     let (train, _) = l.program(true)?;
     let (eval, eval_logits) = l.program(false)?;
-    let mut compose = Program::default();
+    let (mut compose, mut update) = (Program::default(), Program::default());
     l.compose(&mut compose);
+    if options.accumulates() {
+        l.update(&mut update);
+        l.regularizer_figure(&mut update);
+    }
     Ok(Lowered {
         buffers: l.buffers,
         layout: l.layout,
@@ -200,6 +216,7 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered> {
         train,
         compose,
         eval,
+        update,
         eval_logits,
         rungs: l.rungs,
     })
@@ -210,7 +227,7 @@ impl Lowering<'_> {
     fn program(&mut self, train: bool) -> Result<(Program, Ref)> {
         let mut p = Program::default();
         let mut values = vec![Some(self.input(&mut p, train))];
-        if train {
+        if train && !self.o.accumulates() {
             self.compose(&mut p);
         }
         for id in 1..self.graph.nodes.len() {
@@ -221,9 +238,9 @@ impl Lowering<'_> {
         let outcome = self.loss(&mut p, logits, train);
         if train {
             self.backward(&mut p, &values, outcome.dlogits)?;
-            self.update(&mut p);
+            if self.o.accumulates() { self.accumulate(&mut p) } else { self.update(&mut p) }
         }
-        self.metrics(&mut p, outcome, train);
+        self.metrics(&mut p, outcome, train && !self.o.accumulates());
         Ok((p, logits))
     }
 
@@ -255,8 +272,13 @@ impl Lowering<'_> {
         p.tensor(name, u64::from(self.o.batch) * u64::from(words), Elem::F32)
     }
 
+    /// A layer's buffers, with those for the gradients of one batch: of the step, or of a part of it.
     fn group(&self, layer: LayerId) -> GroupBuffers {
-        self.groups[self.layout.places[layer].group]
+        let group = self.layout.places[layer].group;
+        match self.part_grads.get(group) {
+            Some([grads, dweight]) => GroupBuffers { grads: *grads, dweight: *dweight, ..self.groups[group] },
+            None => self.groups[group],
+        }
     }
 
     fn conv_params(&self, node: &Node, stride: u32, pad: u32, layer: LayerId) -> ConvParams {
@@ -312,15 +334,15 @@ impl Lowering<'_> {
         let rank = p.tensor("rank", batch, Elem::U32);
         let dlogits = p.tensor("gradient of logits", batch * u64::from(classes), Elem::F32);
         let smoothing = if train { self.o.smoothing } else { 0.0 };
-        let at = move |v: &Vars| LossParams { n: v.n, classes, smoothing };
+        let at = move |v: &Vars| LossParams { n: v.n, total: v.total.max(v.n), classes, smoothing };
         let args = [logits, Ref::Buffer(self.batch), loss, rank, dlogits];
         p.call(Call::new(&SoftmaxCrossEntropy, &args, at).label("loss"));
         Outcome { loss, rank, dlogits }
     }
 
-    /// The step's figures; last, when the regularizer's partial sums are there.
-    fn metrics(&self, p: &mut Program, outcome: Outcome, train: bool) {
-        let parts = if train { self.regularizer_parts } else { 0 };
+    /// The batch's figures; last, when the regularizer's partial sums are there, if they are counted here.
+    fn metrics(&self, p: &mut Program, outcome: Outcome, regularizer: bool) {
+        let parts = if regularizer { self.regularizer_parts } else { 0 };
         let at = move |v: &Vars| MetricsParams { n: v.n, parts, slot: v.slot };
         let args = [outcome.loss, outcome.rank, Ref::Buffer(self.regularizer), Ref::Buffer(self.ring)];
         p.call(Call::new(&Metrics, &args, at).label("loss"));

@@ -8,8 +8,8 @@ use super::{GroupBuffers, Lowering, RING_SLOTS};
 use crate::kernels::Elem;
 use crate::kernels::augment::AugmentParams;
 use crate::kernels::compose::{Segment, table};
-use crate::kernels::loss::RING_WORDS;
-use crate::kernels::optim::{Sgd, SgdParams};
+use crate::kernels::loss::{Metrics, MetricsParams, RING_WORDS};
+use crate::kernels::optim::{Accumulate, AccumulateParams, Sgd, SgdParams};
 use crate::methods::{Bound, MethodSpec};
 
 impl Lowering<'_> {
@@ -33,6 +33,13 @@ impl Lowering<'_> {
                 weight_t: f32_buffer("weights transposed", g.weights),
                 dweight: f32_buffer("weight gradients", g.weights),
             };
+            if self.o.accumulates() {
+                let mut f32_buffer =
+                    |name: &str, words: u32| self.buffer(format!("{name} from {first} on"), words.into(), Elem::F32);
+                let part =
+                    [f32_buffer("a part's gradients", g.composed), f32_buffer("a part's weight gradients", g.weights)];
+                self.part_grads.push(part);
+            }
             self.groups.push(group);
         }
         let input = self.graph.nodes[0].shape;
@@ -100,6 +107,27 @@ impl Lowering<'_> {
         for (m, b) in &self.bound {
             p.call(m.method.compose(m.bits, b).label("compose"));
         }
+    }
+
+    /// Adds the gradients of a step's part to those of the parts before it.
+    pub(super) fn accumulate(&self, p: &mut Program) {
+        for ((size, b), [grads, dweight]) in self.layout.groups.iter().zip(&self.groups).zip(&self.part_grads) {
+            // What weights are composed from has no gradients yet: they come from the sum of dL/dW.
+            for (from, to, words) in [(grads, b.grads, size.composed), (dweight, b.dweight, size.weights)] {
+                let at = move |v: &Vars| AccumulateParams { len4: words / 4, keep: (v.part > 0).into() };
+                let args = [Ref::Buffer(*from), Ref::Buffer(to)];
+                p.call(Call::new(&Accumulate, &args, at).label("accumulate"));
+            }
+        }
+    }
+
+    /// The regularizer alone as figures, for a step whose parts have brought theirs.
+    pub(super) fn regularizer_figure(&self, p: &mut Program) {
+        let parts = self.regularizer_parts;
+        let at = move |v: &Vars| MetricsParams { n: 0, parts, slot: v.slot };
+        // Of no image: losses and ranks are not read.
+        let args = [self.regularizer, self.batch, self.regularizer, self.ring].map(Ref::Buffer);
+        p.call(Call::new(&Metrics, &args, at).label("regularizer"));
     }
 
     /// From dL/dW and the gradients of the plain parameters to the next step's parameters. A method's fused update leaves no latent

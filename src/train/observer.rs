@@ -1,0 +1,30 @@
+//! How a run tells of itself, and how it ended.
+
+use super::metrics::{EvalRecord, TrainRecord};
+use crate::gpu::Startup;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// All epochs done.
+    Finished,
+    /// As many evaluations without a better top-1 as `patience` allows.
+    OutOfPatience,
+    /// `--steps` reached.
+    StepsReached,
+    /// Asked to stop.
+    Interrupted,
+}
+
+/// What the loop tells whoever shows it; by default nobody listens.
+pub trait Observer {
+    /// After the first step: how long each part of the start took.
+    fn started(&mut self, _startup: &Startup) {}
+    /// After each step: steps done of all, from 1, and the metrics of the last full interval.
+    fn step(&mut self, _done: u64, _total: u64, _latest: Option<&TrainRecord>) {}
+    /// After each evaluation, with the last metrics of training and the seconds that the epoch took.
+    fn eval(&mut self, _record: &EvalRecord, _train: Option<&TrainRecord>, _seconds: f64) {}
+}
+
+/// Nobody listens.
+impl Observer for () {}
