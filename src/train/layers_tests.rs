@@ -20,8 +20,16 @@ fn usage(e: Error) -> String {
 
 #[test]
 fn every_key_is_known() {
-    let all =
-        Config { data_dir: Some("d".into()), init: Some("i".into()), rungs: vec!["r".into()], ..Config::default() };
+    let all = Config {
+        data_dir: Some("d".into()),
+        image_size: Some(32),
+        pad: Some(4),
+        val_split: Some(0.1),
+        classes: vec!["a".into()],
+        init: Some("i".into()),
+        rungs: vec!["r".into()],
+        ..Config::default()
+    };
     let mut written: Vec<_> = table(&all).keys().cloned().collect();
     let mut known = keys().to_vec();
     written.sort_unstable();
@@ -88,8 +96,9 @@ fn a_method_brings_its_bits_unless_they_are_named_beside_or_above_it() {
 #[test]
 fn a_data_sets_own_recipe_gives_way_to_a_named_one() {
     let manifest = |recipe: &str| {
-        let text = include_str!("../../datasets/cifar10.toml");
-        Manifest::parse(&format!("{text}\n[recipe]\n{recipe}"), "own.toml").unwrap()
+        let mut text: Table = include_str!("../../datasets/cifar10.toml").parse().unwrap();
+        text.insert("recipe".into(), recipe.parse::<Table>().unwrap().into());
+        Manifest::parse(&text.to_string(), "own.toml").unwrap()
     };
     let own = |recipe: &str| {
         let m = manifest(recipe);
