@@ -195,7 +195,10 @@ pub fn lacks_split(manifest: &Manifest, data_dir: Option<&Path>) -> Result<bool>
     folder::lacks_split(&place::Places::new(data_dir).find(manifest)?)
 }
 
-fn boxed<S: Source + 'static>(splits: (Option<S>, Option<S>)) -> (Option<Box<dyn Source>>, Option<Box<dyn Source>>) {
+/// The images to train on and those to evaluate on, as far as they were asked for.
+type Pair = (Option<Box<dyn Source>>, Option<Box<dyn Source>>);
+
+fn boxed<S: Source + 'static>(splits: (Option<S>, Option<S>)) -> Pair {
     let boxed = |split: Option<S>| split.map(|s| Box::new(s) as Box<dyn Source>);
     (boxed(splits.0), boxed(splits.1))
 }

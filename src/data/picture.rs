@@ -165,7 +165,8 @@ mod tests {
     #[test]
     fn every_kind_of_picture_becomes_rgb() {
         let (red, blue, dark, light) = ([255, 0, 0], [0, 0, 255], [60; 3], [200; 3]);
-        let cases: [(&[u8], u32, u32, [u8; 3], [u8; 3]); 11] = [
+        type Case<'a> = (&'a [u8], u32, u32, [u8; 3], [u8; 3]);
+        let cases: [Case; 11] = [
             (fixture!("cmyk.jpg"), 16, 16, red, blue),
             (fixture!("grey.jpg"), 16, 16, dark, light),
             (fixture!("progressive.jpg"), 16, 16, red, blue),

@@ -162,10 +162,10 @@ pub fn write(path: impl AsRef<Path>, file: &TensorFile) -> Result<()> {
     write_counted(path, file, &BTreeMap::new())
 }
 
-/// Like [`write`], with `counters` as I64 scalars before the tensors: PyTorch's batch counters, which [`read`] leaves out.
+/// Like [`write()`], with `counters` as I64 scalars before the tensors: PyTorch's batch counters, which [`read`] leaves out.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_counted(path: impl AsRef<Path>, file: &TensorFile, counters: &BTreeMap<String, i64>) -> Result<()> {
     let path = path.as_ref();
     let header = encode_header(file, counters)
