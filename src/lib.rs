@@ -11,6 +11,7 @@
 //! | [`kernels`] | every kernel: parameters, bindings, CPU twin, cases, cost, and the registry |
 //! | [`gpu`] | adapter, shader joiner, pipelines, buffers |
 //! | [`train`] | the loop, checkpoints, metrics, curves |
+//! | [`int`] | trained networks as integers: freezing, the file, the reference that runs it, counts, exports |
 //! | [`tune`] | which convolution rung is fastest for each shape, here |
 //! | [`files`] | files written whole or not at all, safetensors |
 //! | [`mod@bench`] | timing kernels where they stand in a real step |
@@ -25,6 +26,7 @@ pub mod error;
 pub mod files;
 pub mod gpu;
 pub mod graph;
+pub mod int;
 pub mod kernels;
 pub mod methods;
 pub mod model;

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::integer::{self, Device};
 use crate::data::{self, Manifest, Splits};
 use crate::error::{Error, Result};
 use crate::graph::lower::{Options, RungChoice};
+use crate::int::file;
 use crate::model::Values;
 use crate::train::Engine;
 use crate::train::checkpoint::{self, Identity};
@@ -17,7 +19,7 @@ use crate::train::setup::build_graph;
 
 #[derive(Args)]
 pub(super) struct EvalArgs {
-    /// Checkpoint (safetensors) or a run's folder, whose best weights are taken
+    /// Checkpoint or integer network (safetensors), or a run's folder, whose best weights are taken
     #[arg(long)]
     weights: PathBuf,
     /// Data set
@@ -35,6 +37,9 @@ pub(super) struct EvalArgs {
     /// Convolution rung that comes first where it fits; may be repeated
     #[arg(long, value_name = "KERNEL")]
     rung: Vec<String>,
+    /// Where it runs [default: cpu for an integer network, gpu for a checkpoint]
+    #[arg(long, value_enum)]
+    device: Option<Device>,
     /// Print the result as one JSON object on the last line
     #[arg(long)]
     json: bool,
@@ -46,6 +51,14 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
         true => args.weights.join(crate::train::folder::BEST),
         false => args.weights.clone(),
     };
+    if file::is_integer(&path)? {
+        integer::check_device(args.device)?;
+        return integer::eval(&path, &manifest, args.data_dir.as_deref(), args.json);
+    }
+    if args.device == Some(Device::Cpu) {
+        let hint = "leave --device out, or make an integer network of it with `s3gpu export`";
+        return Err(Error::usage(format!("--device cpu runs integer networks, and {} is none", path.display()), hint));
+    }
     let file = checkpoint::read(&path)?;
     let identity = Identity::read(&file, &path)?;
     let classes = checkpoint::classes(&file, &path)?;

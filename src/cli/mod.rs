@@ -17,6 +17,8 @@ mod bench;
 mod devices;
 mod doctor;
 mod eval;
+mod export;
+mod integer;
 mod train;
 mod view;
 
@@ -44,6 +46,8 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Measure a checkpoint's accuracy
     Eval(eval::EvalArgs),
+    /// Write a trained network in another form: as integers that run by shifts and additions
+    Export(export::ExportArgs),
     /// List the adapters with driver, limits and features
     Devices,
     /// Run every kernel's cases against its CPU twin
@@ -68,6 +72,7 @@ fn start(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Devices => devices::run(),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),

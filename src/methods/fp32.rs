@@ -2,6 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 
+use super::levels::Levels;
 use super::{Bound, LatentInit, Method, WeightShape, normal};
 use crate::graph::Call;
 use crate::kernels::compose::fp32::{ComposeParams, Fp32Backward, Fp32Compose};
@@ -29,6 +30,9 @@ impl Method for Fp32 {
     fn foreign_names(&self, bits: u32) -> Vec<String> {
         self.latents(bits)
     }
+    fn weight(&self, _: u32, latents: &[&[f32]]) -> Vec<f32> {
+        latents[0].to_vec()
+    }
     fn compose(&self, _: u32, b: &Bound) -> Call {
         let params = ComposeParams { groups: b.groups };
         Call::fixed(&Fp32Compose, &[b.table, b.params, b.weight, b.weight_t], params)
@@ -40,6 +44,9 @@ impl Method for Fp32 {
         None // one small layer as a rule, and the optimizer's pass over the slab is due anyway
     }
     fn regularizer(&self, _: &Bound) -> Option<Call> {
+        None
+    }
+    fn levels(&self, _: u32, _: &[f32]) -> Option<Levels> {
         None
     }
 }

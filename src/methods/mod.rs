@@ -3,6 +3,7 @@
 //! A method is one file here, its kernels in [`crate::kernels::compose`], and one word in [`METHODS`].
 
 mod fp32;
+pub mod levels;
 mod s3;
 
 use rand::RngExt;
@@ -11,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::{Error, Result};
 use crate::graph::{Call, Ref};
 use crate::kernels::optim::SgdParams;
+use levels::Levels;
 
 /// How latents start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
@@ -86,6 +88,8 @@ pub trait Method: Sync {
     fn init(&self, bits: u32, shape: WeightShape, how: LatentInit, rng: &mut ChaCha8Rng) -> Vec<Vec<f32>>;
     /// Names that other programs give to the latents, in the order of [`Method::latents`].
     fn foreign_names(&self, bits: u32) -> Vec<String>;
+    /// W from a layer's latents, on the host, exactly as [`Method::compose`] gives it: for files and reports.
+    fn weight(&self, bits: u32, latents: &[&[f32]]) -> Vec<f32>;
     /// The dispatch that composes W.
     fn compose(&self, bits: u32, b: &Bound) -> Call;
     /// The dispatch that turns dL/dW into latent gradients; `alpha` is the regularizer's factor.
@@ -95,6 +99,8 @@ pub trait Method: Sync {
     fn update(&self, bits: u32, b: &Bound, alpha: f32, sgd: SgdParams) -> Option<Call>;
     /// The dispatch that sums the regularizer, where there is one: as many partial sums as workgroups.
     fn regularizer(&self, b: &Bound) -> Option<Call>;
+    /// The levels that a layer's trained weights W lie on, for integer inference; none where they are plain floats.
+    fn levels(&self, bits: u32, weight: &[f32]) -> Option<Levels>;
 }
 
 /// Every method.

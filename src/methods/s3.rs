@@ -4,6 +4,7 @@
 
 use rand_chacha::ChaCha8Rng;
 
+use super::levels::Levels;
 use super::{Bound, LatentInit, Method, WeightShape, normal};
 use crate::graph::{Call, Vars};
 use crate::kernels::compose::s3::{
@@ -49,6 +50,14 @@ impl Method for S3 {
             _ => self.latents(bits),
         }
     }
+    fn weight(&self, _: u32, latents: &[&[f32]]) -> Vec<f32> {
+        let weight = |i: usize| {
+            let shift = latents[2..].iter().fold(0, |s, gate| if gate[i] > 0.0 { s + 1 } else { 0 });
+            let sign = if latents[0][i] >= 0.0 { 1.0 } else { -1.0 };
+            if latents[1][i] > 0.0 { sign * (1u32 << shift) as f32 } else { 0.0 }
+        };
+        (0..latents[0].len()).map(weight).collect()
+    }
     fn compose(&self, bits: u32, b: &Bound) -> Call {
         let params = S3Params { groups: b.groups, shifts: shifts(bits), alpha: 0.0 };
         Call::fixed(&S3Compose, &[b.table, b.params, b.weight, b.weight_t], params)
@@ -71,5 +80,8 @@ impl Method for S3 {
     fn regularizer(&self, b: &Bound) -> Option<Call> {
         let params = S3RegularizerParams { groups: b.groups, out: b.regularizer_at };
         Some(Call::fixed(&S3Regularizer, &[b.table, b.params, b.regularizer], params))
+    }
+    fn levels(&self, bits: u32, _: &[f32]) -> Option<Levels> {
+        Some(Levels::s3(bits))
     }
 }

@@ -1,0 +1,256 @@
+//! `s3gpu export`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use super::integer;
+use crate::data::{self, Dataset, Manifest, Splits};
+use crate::error::{Error, Result};
+use crate::files::tensors::TensorFile;
+use crate::graph::lower::Options;
+use crate::graph::{Graph, Layout};
+use crate::int::evaluate::{self, Difference};
+use crate::int::float::FloatNet;
+use crate::int::freeze::freeze;
+use crate::int::model::{Accuracy, Info};
+use crate::int::{Fast, Model, counts, file};
+use crate::model::Values;
+use crate::train::checkpoint::{self, Identity};
+use crate::train::setup::build_graph;
+use crate::train::{Engine, folder};
+
+/// Test images on which layers are compared.
+const COMPARED: usize = 256;
+
+/// What to write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ExportFormat {
+    /// The integer network as safetensors, then its accuracy and costs
+    #[default]
+    Int,
+}
+
+#[derive(Args)]
+pub(super) struct ExportArgs {
+    /// A run's folder, whose best weights are taken, or a checkpoint (safetensors)
+    source: PathBuf,
+    /// The file to write
+    #[arg(long)]
+    out: PathBuf,
+    /// What to write
+    #[arg(long, value_enum, default_value_t)]
+    format: ExportFormat,
+    /// Data set to calibrate and measure on [default: the one that it was trained on]
+    #[arg(long)]
+    dataset: Option<String>,
+    /// Folder with the data set's files, or its parent
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Training images that the activations' exponents are chosen on
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
+    calibration: u64,
+    /// Shifts and additions that a change of scale may take
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=5))]
+    terms: u32,
+    /// Adapter by index or name, as `s3gpu devices` lists them
+    #[arg(long)]
+    adapter: Option<String>,
+    /// Print the report as one JSON object on the last line
+    #[arg(long)]
+    json: bool,
+}
+
+/// A trained network in all the forms that an export needs.
+struct Source {
+    path: PathBuf,
+    file: TensorFile,
+    identity: Identity,
+    manifest: Manifest,
+    data_dir: Option<PathBuf>,
+    graph: Graph,
+    values: Values,
+    net: FloatNet,
+}
+
+impl Source {
+    fn read(args: &ExportArgs) -> Result<Self> {
+        let run = args.source.is_dir().then(|| folder::read_config(&args.source)).transpose()?;
+        let path = if run.is_some() { args.source.join(folder::BEST) } else { args.source.clone() };
+        let file = checkpoint::read(&path)?;
+        let identity = Identity::read(&file, &path)?;
+        let dataset = args.dataset.clone().or(run.as_ref().map(|r| r.dataset.clone()));
+        let Some(dataset) = dataset.or(file.meta.get("dataset").cloned()) else {
+            let hint = "name the data set that it was trained on with --dataset";
+            return Err(Error::usage(format!("{} does not say which data it was trained on", path.display()), hint));
+        };
+        let same = run.as_ref().is_some_and(|r| r.dataset == dataset);
+        let data_dir = args.data_dir.clone().or(run.filter(|_| same).and_then(|r| r.data_dir));
+        let manifest = Manifest::find(&dataset)?;
+        let classes = checkpoint::classes(&file, &path)?;
+        integer::check_classes(classes as usize, &manifest, &path)?;
+        let graph = build_graph(&identity, &manifest, classes)?;
+        let layout = Layout::new(&graph, u64::from(u32::MAX));
+        let values = Values::from_file(&graph, &layout, &file, &path)?;
+        let mean = identity.mean.clone().unwrap_or_else(|| manifest.mean.clone());
+        let std = identity.std.clone().unwrap_or_else(|| manifest.std.clone());
+        checkpoint::check_channels(&mean, &std, manifest.channels, &path)?;
+        let net = FloatNet::new(&graph, &layout, &values, &mean, &std)?;
+        Ok(Self { path, file, identity, manifest, data_dir, graph, values, net })
+    }
+
+    fn number(&self, key: &str) -> u64 {
+        self.file.meta.get(key).and_then(|v| v.parse().ok()).unwrap_or(0)
+    }
+
+    fn freeze(&self, args: &ExportArgs, data: &Dataset) -> Result<Model> {
+        let info = Info {
+            model: self.identity.model.clone(),
+            method: self.identity.method.method.name().into(),
+            bits: self.identity.method.bits,
+            dataset: self.manifest.name.clone(),
+            class_names: self.manifest.classes.clone(),
+            mean: self.net.mean.clone(),
+            std: self.net.std.clone(),
+            step: self.number("step"),
+            epoch: self.number("epoch"),
+            terms: args.terms,
+            calibration: args.calibration,
+            accuracy: None,
+        };
+        let train = data.train.as_ref().expect("the training set was asked for");
+        let frozen = freeze(&self.net, train, info)?;
+        frozen.notes.iter().for_each(|line| note!("{line}"));
+        Ok(frozen.model)
+    }
+
+    /// The float network's class for every test image, on the adapter.
+    fn float_classes(&self, args: &ExportArgs, test: &data::Records) -> Result<Vec<usize>> {
+        let options = Options {
+            batch: 250.min(test.len() as u32),
+            mean: self.net.mean.clone(),
+            std: self.net.std.clone(),
+            ..Options::default()
+        };
+        let mut engine = Engine::new(super::open_gpu(args.adapter.as_deref())?, &self.graph, &options)?;
+        engine.load(&self.values);
+        let classes = self.graph.classes() as usize;
+        let mut found = Vec::with_capacity(test.len());
+        engine.evaluate_with(test, |engine, n| {
+            found.extend(engine.logits(n)?.chunks_exact(classes).map(evaluate::class));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+}
+
+pub(super) fn run(args: &ExportArgs) -> Result<ExitCode> {
+    if !args.source.is_dir() && file::is_integer(&args.source)? {
+        let hint = "name the run or the checkpoint that it was exported from";
+        return Err(Error::usage(format!("{} is an integer network already", args.source.display()), hint));
+    }
+    let source = Source::read(args)?;
+    if source.identity.method.bits == 0 {
+        let what = format!("{}: its weights are fp32, which no shift stands for", source.path.display());
+        return Err(Error::usage(what, "train it with --method s3 --bits 3 (--init starts from these weights)"));
+    }
+    let data = data::load(&source.manifest, source.data_dir.as_deref(), Splits { train: true, test: true })?;
+    match args.format {
+        ExportFormat::Int => int_file(args, &source, &data),
+    }
+}
+
+/// Freezes, measures, writes, reports.
+fn int_file(args: &ExportArgs, source: &Source, data: &Dataset) -> Result<ExitCode> {
+    let mut model = source.freeze(args, data)?;
+    let test = data.test.as_ref().expect("the test set was asked for");
+    let floats = source.float_classes(args, test)?;
+    let logits = Fast::new(&model).logits(test);
+    let ints: Vec<_> = logits.chunks_exact(model.classes()).map(evaluate::class).collect();
+    let percent = |count: usize| 100.0 * count as f64 / test.len() as f64;
+    let right = |classes: &[usize]| classes.iter().zip(&test.labels).filter(|(c, l)| **c == **l as usize).count();
+    let accuracy = Accuracy {
+        images: test.len() as u64,
+        float_top1: percent(right(&floats)),
+        int_top1: percent(right(&ints)),
+        agreement: percent(floats.iter().zip(&ints).filter(|(a, b)| a == b).count()),
+    };
+    model.info.accuracy = Some(accuracy.clone());
+    model.write(&args.out)?;
+
+    let costs = counts::count(&model);
+    let differences = evaluate::differences(&source.net, &model, test, COMPARED);
+    table(&costs, &differences)?;
+    let bytes = std::fs::metadata(&args.out).map_err(Error::io(&args.out, "read"))?.len();
+    let sum = counts::total(&costs);
+    say!(
+        "{}: {}, {} of weights ({} as fp32)",
+        args.out.display(),
+        super::bytes(bytes),
+        super::bytes(sum.packed_bytes),
+        super::bytes(sum.float_bytes)
+    )?;
+    say!(
+        "{} test images: float top-1 {:.2} %, integer top-1 {:.2} %, same class on {:.2} %",
+        accuracy.images,
+        accuracy.float_top1,
+        accuracy.int_top1,
+        accuracy.agreement
+    )?;
+    let hash = evaluate::logits_hash(&logits);
+    say!("logits hash {hash:016x}")?;
+    if args.json {
+        let layers: Vec<_> = costs.iter().zip(&differences).map(|(c, d)| layer_json(c, d)).collect();
+        let json = serde_json::json!({
+            "kind": "export", "accuracy": accuracy, "logits_hash": format!("{hash:016x}"), "bytes": bytes,
+            "layers": layers, "all": sum, "energy_source": counts::energy::SOURCE,
+        });
+        say!("{json}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn layer_json(count: &counts::Count, difference: &Difference) -> serde_json::Value {
+    let mut json = serde_json::json!(count);
+    json["difference"] = serde_json::json!(difference);
+    json["joules"] = count.joules().into();
+    json["float_joules"] = count.float_joules().into();
+    json
+}
+
+/// A line a layer; differences are of the first test images.
+fn table(costs: &[counts::Count], differences: &[Difference]) -> Result<()> {
+    let line = |c: &counts::Count, difference: String| {
+        let zeros = if c.weights > 0 { format!("{:.1}", 100.0 * c.zeros as f64 / c.weights as f64) } else { "".into() };
+        let [float, packed] = [c.float_bytes, c.packed_bytes].map(|b| if b > 0 { b.to_string() } else { "".into() });
+        let energy = [c.float_joules(), c.joules()].map(|j| 1e6 * j);
+        say!(
+            "{:22} {float:>9} {packed:>8} {zeros:>6} {:>10} {:>10} {:>5} {difference:>17} {:>8.2} {:>7.2}",
+            c.name,
+            c.additions,
+            c.shifts,
+            c.multiplications,
+            energy[0],
+            energy[1]
+        )
+    };
+    say!(
+        "{:22} {:>9} {:>8} {:>6} {:>10} {:>10} {:>5} {:>17} {:>8} {:>7}",
+        "layer",
+        "fp32 B",
+        "packed B",
+        "zero %",
+        "additions",
+        "shifts",
+        "mult.",
+        "|diff| of range",
+        "fp32 µJ",
+        "int µJ"
+    )?;
+    for (c, d) in costs.iter().zip(differences) {
+        line(c, format!("{:.3} of {:.2}", d.largest, d.range))?;
+    }
+    line(&counts::total(costs), "".into())?;
+    say!("Per image. Energy is an estimate by {}.", counts::energy::SOURCE)
+}
