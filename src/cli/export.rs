@@ -9,9 +9,11 @@ use super::integer;
 use crate::data::{self, Dataset, Manifest, Splits};
 use crate::error::{Error, Result};
 use crate::files::tensors::TensorFile;
+use crate::files::write_atomic;
 use crate::graph::lower::Options;
 use crate::graph::{Graph, Layout};
 use crate::int::evaluate::{self, Difference};
+use crate::int::export::{c, hex, npz, onnx};
 use crate::int::float::FloatNet;
 use crate::int::freeze::freeze;
 use crate::int::model::{Accuracy, Info};
@@ -30,13 +32,21 @@ enum ExportFormat {
     /// The integer network as safetensors, then its accuracy and costs
     #[default]
     Int,
+    /// C99: a header beside the source, integers only
+    C,
+    /// NumPy arrays of the integer network
+    Npz,
+    /// A folder of words for Verilog's $readmemh
+    Hex,
+    /// The float network with its composed weights
+    Onnx,
 }
 
 #[derive(Args)]
 pub(super) struct ExportArgs {
-    /// A run's folder, whose best weights are taken, or a checkpoint (safetensors)
+    /// A run's folder, whose best weights are taken, or a checkpoint; for c, npz and hex also an integer network
     source: PathBuf,
-    /// The file to write
+    /// The file to write; for hex a folder
     #[arg(long)]
     out: PathBuf,
     /// What to write
@@ -147,18 +157,68 @@ impl Source {
 
 pub(super) fn run(args: &ExportArgs) -> Result<ExitCode> {
     if !args.source.is_dir() && file::is_integer(&args.source)? {
-        let hint = "name the run or the checkpoint that it was exported from";
-        return Err(Error::usage(format!("{} is an integer network already", args.source.display()), hint));
+        return convert(args, &Model::read(&args.source)?);
     }
     let source = Source::read(args)?;
+    if args.format == ExportFormat::Onnx {
+        let bytes = onnx::write(&source.net);
+        write_atomic(&args.out, |out| out.write_all(&bytes))?;
+        say!("{}: {}, u8 pixels [N, C, H, W] to logits", args.out.display(), super::bytes(bytes.len() as u64))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if source.identity.method.bits == 0 {
         let what = format!("{}: its weights are fp32, which no shift stands for", source.path.display());
-        return Err(Error::usage(what, "train it with --method s3 --bits 3 (--init starts from these weights)"));
+        let hint = "train it with --method s3 --bits 3 (--init starts from these weights), or take --format onnx";
+        return Err(Error::usage(what, hint));
     }
-    let data = data::load(&source.manifest, source.data_dir.as_deref(), Splits { train: true, test: true })?;
+    let measured = args.format == ExportFormat::Int;
+    let data = data::load(&source.manifest, source.data_dir.as_deref(), Splits { train: true, test: measured })?;
+    match measured {
+        true => int_file(args, &source, &data),
+        false => convert(args, &source.freeze(args, &data)?),
+    }
+}
+
+/// Writes an integer network in another form.
+fn convert(args: &ExportArgs, model: &Model) -> Result<ExitCode> {
+    let out = &args.out;
     match args.format {
-        ExportFormat::Int => int_file(args, &source, &data),
+        ExportFormat::Int | ExportFormat::Onnx => {
+            let what = format!("{} is an integer network already", args.source.display());
+            return Err(Error::usage(
+                what,
+                "name the run or checkpoint that it came from, or take --format c, npz or hex",
+            ));
+        }
+        ExportFormat::C => {
+            let stem = out.file_stem().and_then(|s| s.to_str()).filter(|_| out.extension().is_some_and(|e| e == "c"));
+            let Some(stem) = stem else {
+                return Err(Error::usage(
+                    format!("--out {} is no C source", out.display()),
+                    "name a file that ends in .c",
+                ));
+            };
+            let files = c::write(model, stem);
+            let header = out.with_extension("h");
+            write_atomic(&header, |to| to.write_all(files.header.as_bytes()))?;
+            write_atomic(out, |to| to.write_all(files.source.as_bytes()))?;
+            say!("{} and {}: {}_infer", out.display(), header.display(), c::identifier(stem))?;
+        }
+        ExportFormat::Npz => {
+            let bytes = npz::write(model)?;
+            write_atomic(out, |to| to.write_all(&bytes))?;
+            say!("{}: {}", out.display(), super::bytes(bytes.len() as u64))?;
+        }
+        ExportFormat::Hex => {
+            std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
+            let files = hex::write(model);
+            for (name, text) in &files {
+                write_atomic(out.join(name), |to| to.write_all(text.as_bytes()))?;
+            }
+            say!("{}: {} files", out.display(), files.len())?;
+        }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Freezes, measures, writes, reports.

@@ -18,6 +18,7 @@ mod devices;
 mod doctor;
 mod eval;
 mod export;
+mod infer;
 mod integer;
 mod train;
 mod view;
@@ -48,6 +49,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Write a trained network in another form: as integers that run by shifts and additions
     Export(export::ExportArgs),
+    /// Classify pictures with an integer network
+    Infer(infer::InferArgs),
     /// List the adapters with driver, limits and features
     Devices,
     /// Run every kernel's cases against its CPU twin
@@ -73,6 +76,7 @@ fn start(command: Command) -> ExitCode {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Infer(args) => infer::run(&args),
         Command::Devices => devices::run(),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),

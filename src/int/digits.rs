@@ -84,7 +84,7 @@ mod tests {
     fn the_nearest_constant_has_few_digits() {
         let (one, three) = (Constants::new(1), Constants::new(3));
         assert_eq!((one.nearest(5.9), one.nearest(-6.1), one.nearest(6.0)), (Some(4), Some(-8), Some(4)));
-        assert_eq!(three.nearest(171.0), Some(172), "171 = 10101011₂ has more than three digits");
+        assert_eq!(three.nearest(171.0), Some(168), "168 = 128 + 32 + 8, and 171 to 169 have more digits");
         assert_eq!((three.nearest(255.4), three.nearest(255.6), three.nearest(f64::NAN)), (Some(255), None, None));
         for v in -255..=255 {
             let near = three.nearest(f64::from(v)).unwrap_or(256);

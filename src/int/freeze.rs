@@ -275,3 +275,7 @@ fn raised(levels: &Levels, codes: &[ShiftWeight], by: u8) -> Weight {
     let codes = codes.iter().map(code).collect();
     Weight::Shift { bits, table, exponent, codes }
 }
+
+#[cfg(test)]
+#[path = "freeze_tests.rs"]
+mod tests;
