@@ -5,7 +5,7 @@ mod program;
 use program::Place;
 
 /// The flags that each command promises.
-const FLAGS: [(&str, &[&str]); 4] = [
+const FLAGS: [(&str, &[&str]); 6] = [
     (
         "train",
         &[
@@ -45,7 +45,9 @@ const FLAGS: [(&str, &[&str]); 4] = [
             "--tune-seconds",
         ],
     ),
-    ("eval", &["--weights", "--dataset", "--data-dir", "--batch-size", "--adapter", "--json"]),
+    ("eval", &["--weights", "--dataset", "--data-dir", "--batch-size", "--adapter", "--device", "--json"]),
+    ("export", &["--out", "--format", "--dataset", "--data-dir", "--calibration", "--terms", "--adapter", "--json"]),
+    ("infer", &["--top", "--device", "--json"]),
     ("devices", &[]),
     ("doctor", &["--adapter", "--kernel", "--dump-shader", "--dump-shaders"]),
 ];

@@ -207,9 +207,6 @@ mod tests {
         assert_eq!((sum(0), sum(1), sum(3)), (vec![45], vec![23], vec![6]));
         let linear = Linear { weight: vec![3, -1, 0, 7], bias: vec![-10, 1], scale: 1.0 };
         assert_eq!(classify(&linear, &[45, 2]), [45 * 3 - 2 - 10, 15]);
-        assert_eq!(
-            look_up(&super::Input { lut: (0..512).map(|i| (i % 256 - 128) as i8).collect() }, &[0, 255]),
-            [-128, 127]
-        );
+        assert_eq!(look_up(&Input { lut: (0..512).map(|i| (i % 256 - 128) as i8).collect() }, &[0, 255]), [-128, 127]);
     }
 }
