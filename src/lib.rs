@@ -12,6 +12,7 @@
 //! | [`gpu`] | adapter, shader joiner, pipelines, buffers |
 //! | [`train`] | the loop, checkpoints, metrics, curves |
 //! | [`report`] | an evaluation as a page |
+//! | [`int`] | trained networks as integers: freezing, the file, the reference that runs it, counts, exports |
 //! | [`tune`] | which convolution rung is fastest for each shape, here |
 //! | [`files`] | files written whole or not at all, safetensors |
 //! | [`mod@bench`] | timing kernels where they stand in a real step |
@@ -44,6 +45,7 @@ pub mod error;
 pub mod files;
 pub mod gpu;
 pub mod graph;
+pub mod int;
 pub mod kernels;
 pub mod methods;
 pub mod model;

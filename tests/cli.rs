@@ -5,7 +5,7 @@ mod program;
 use program::Place;
 
 /// The flags that each command promises.
-const FLAGS: [(&str, &[&str]); 8] = [
+const FLAGS: [(&str, &[&str]); 9] = [
     (
         "train",
         &[
@@ -62,13 +62,18 @@ const FLAGS: [(&str, &[&str]); 8] = [
             "--data-dir",
             "--batch-size",
             "--adapter",
+            "--device",
             "--json",
             "--details",
             "--report",
             "--worst",
         ],
     ),
-    ("export", &["--format", "--out", "--force"]),
+    (
+        "export",
+        &["--out", "--format", "--force", "--dataset", "--data-dir", "--calibration", "--terms", "--adapter", "--json"],
+    ),
+    ("infer", &["--top", "--device", "--json"]),
     ("runs", &["--json"]),
     ("info", &["--json"]),
     ("devices", &[]),

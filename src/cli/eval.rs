@@ -7,12 +7,14 @@ use clap::Args;
 use serde::Serialize;
 
 use super::data::{ImageArgs, ReadArgs, remark};
+use super::integer::{self, Device};
 use super::table::columns;
 use crate::data::{self, Format, Manifest, Reading, Splits};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::tensors::TensorFile;
 use crate::files::write_atomic;
 use crate::gpu::describe;
+use crate::int::file;
 use crate::report::Page;
 use crate::train::Trained;
 use crate::train::assess::{Assessment, ClassFigures, Confusion, Judged};
@@ -20,7 +22,7 @@ use crate::train::metrics::Record;
 
 #[derive(Args)]
 pub(super) struct EvalArgs {
-    /// Checkpoint (safetensors) or a run's folder, whose best weights are taken
+    /// Checkpoint or integer network (safetensors), or a run's folder, whose best weights are taken
     #[arg(long)]
     weights: PathBuf,
     /// Data set by name, as `s3gpu dataset list` shows them, or the path of its TOML
@@ -42,6 +44,9 @@ pub(super) struct EvalArgs {
     /// Convolution rung that comes first where it fits; may be repeated
     #[arg(long, value_name = "KERNEL")]
     rung: Vec<String>,
+    /// Where it runs [default: cpu for an integer network, gpu for a checkpoint]
+    #[arg(long, value_enum)]
+    device: Option<Device>,
     /// Print the result as one JSON object on the last line
     #[arg(long)]
     json: bool,
@@ -96,6 +101,17 @@ fn data_set(args: &EvalArgs, file: &TensorFile, classes: u32) -> Result<(Manifes
 }
 
 pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
+    if !args.weights.is_dir() && file::is_integer(&args.weights)? {
+        integer::check_device(args.device)?;
+        let manifest = Manifest::find(&args.dataset)?.with(args.images.image_size, args.images.pad)?;
+        let reading = args.read.how(Reading { val_split: args.images.val_split, ..Reading::default() });
+        return integer::eval(&args.weights, &manifest, args.data_dir.as_deref(), &reading, args.json);
+    }
+    if args.device == Some(Device::Cpu) {
+        let what = format!("--device cpu runs integer networks, and {} is none", args.weights.display());
+        let hint = "leave --device out, or make an integer network of it with `s3gpu export`";
+        return Err(Error::usage(what, hint));
+    }
     let trained = Trained::read(&args.weights)?;
     let (manifest, reading) = data_set(args, &trained.file, trained.classes)?;
     trained.graph(&manifest)?;

@@ -23,7 +23,10 @@ mod doctor;
 mod dry_run;
 mod eval;
 mod export;
+mod export_torch;
+mod infer;
 mod info;
+mod integer;
 mod log;
 mod long_run;
 mod runs;
@@ -68,12 +71,14 @@ enum Command {
     /// List, fetch, check and describe data sets
     #[command(subcommand)]
     Dataset(dataset::DatasetCommand),
-    /// Write a trained network in another program's format
+    /// Write a trained network in another form: as integers that run by shifts and additions, or for other programs
     Export(export::ExportArgs),
     /// List the runs under a folder
     Runs(runs::RunsArgs),
     /// Say what is in a checkpoint or another of the files that s3gpu reads and writes
     Info(info::InfoArgs),
+    /// Classify pictures with an integer network
+    Infer(infer::InferArgs),
     /// List the adapters with driver, limits and features
     Devices,
     /// Run every kernel's cases against its CPU twin
@@ -116,6 +121,7 @@ fn start(words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Infer(args) => infer::run(&args),
         Command::Devices => devices::run(),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),

@@ -51,6 +51,21 @@ pub trait Source: std::fmt::Debug + Send + Sync {
     }
 }
 
+impl Records {
+    /// A copy of images `range` of a source, as they are measured.
+    ///
+    /// # Errors
+    /// As [`Source::fill`].
+    pub fn of(source: &dyn Source, range: std::ops::Range<usize>) -> Result<Self> {
+        let indices: Vec<u32> = range.map(|i| i as u32).collect();
+        let image_len = source.image_len();
+        let mut pixels = vec![0; indices.len() * image_len];
+        source.fill(&indices, View::Test, &mut pixels)?;
+        let labels = indices.iter().map(|i| source.label(*i as usize)).collect();
+        Ok(Self { pixels, labels, image_len })
+    }
+}
+
 impl Source for Records {
     fn len(&self) -> usize {
         self.labels.len()

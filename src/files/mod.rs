@@ -2,6 +2,7 @@
 
 mod atomic;
 pub mod cache;
+pub mod raw;
 pub mod tensors;
 
 pub use atomic::{Staged, sync_folder, write_atomic};

@@ -121,12 +121,12 @@ pub fn list(path: impl AsRef<Path>) -> Result<(Vec<Entry>, BTreeMap<String, Stri
     Ok((entries, strings(&metadata)))
 }
 
-fn strings(metadata: &Metadata) -> BTreeMap<String, String> {
+pub(super) fn strings(metadata: &Metadata) -> BTreeMap<String, String> {
     metadata.metadata().clone().unwrap_or_default().into_iter().collect()
 }
 
 /// The file, read to the end of a header that agrees with its size.
-fn open(path: &Path) -> Result<(File, Metadata)> {
+pub(super) fn open(path: &Path) -> Result<(File, Metadata)> {
     let bad = |what: String, hint: &str| Error::checkpoint(path, what, hint);
     // Before opening: to open a pipe would wait for its writer.
     let status = std::fs::metadata(path).map_err(Error::io(path, "read"))?;
@@ -139,7 +139,14 @@ fn open(path: &Path) -> Result<(File, Metadata)> {
     }
 
     let mut file = File::open(path).map_err(Error::io(path, "read"))?;
-    let header = read_header(path, size, &mut file)?;
+    let metadata = metadata(path, size, &mut file)?;
+    Ok((file, metadata))
+}
+
+/// The header that `file` of `size` bytes begins with, held against that size before anything large is allocated.
+pub(super) fn metadata(path: &Path, size: u64, file: &mut impl Read) -> Result<Metadata> {
+    let bad = |what: String, hint: &str| Error::checkpoint(path, what, hint);
+    let header = read_header(path, size, file)?;
     let metadata: Metadata =
         serde_json::from_slice(&header).map_err(|error| bad(format!("damaged safetensors header: {error}"), AGAIN))?;
     let (expected, found) = (metadata.data_len() as u64, size - PREFIX - header.len() as u64);
@@ -150,7 +157,7 @@ fn open(path: &Path) -> Result<(File, Metadata)> {
     if found > expected {
         return Err(bad(format!("{} bytes after the last tensor", found - expected), AGAIN));
     }
-    Ok((file, metadata))
+    Ok(metadata)
 }
 
 /// Writes a safetensors file, whole or not at all. The same content gives the same bytes.
@@ -179,7 +186,7 @@ pub fn write_counted(path: impl AsRef<Path>, file: &TensorFile, counters: &BTree
 }
 
 /// The header's bytes, once its length has been held against the file's `size`.
-fn read_header(path: &Path, size: u64, file: &mut File) -> Result<Vec<u8>> {
+fn read_header(path: &Path, size: u64, file: &mut impl Read) -> Result<Vec<u8>> {
     let mut prefix = [0; PREFIX as usize + 1];
     if size < prefix.len() as u64 {
         return Err(Error::checkpoint(path, format!("only {size} bytes: empty or truncated"), AGAIN));

@@ -9,7 +9,8 @@ pub type NodeId = usize;
 pub type LayerId = usize;
 
 /// An activation of one image: height, width, channels. In memory NHWC with channels padded to a multiple of 4 by zeros.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Shape {
     /// Height.
     pub h: u32,

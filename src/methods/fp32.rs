@@ -2,6 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 
+use super::levels::Levels;
 use super::{Bound, LatentInit, Method, WeightShape, normal};
 use crate::graph::Call;
 use crate::kernels::compose::fp32::{ComposeParams, Fp32Backward, Fp32Compose};
@@ -43,6 +44,9 @@ impl Method for Fp32 {
         None // one small layer as a rule, and the optimizer's pass over the slab is due anyway
     }
     fn regularizer(&self, _: &Bound) -> Option<Call> {
+        None
+    }
+    fn levels(&self, _: u32, _: &[f32]) -> Option<Levels> {
         None
     }
 }

@@ -3,6 +3,7 @@
 //! A method is one file here, its kernels in [`crate::kernels::compose`], and one word in [`METHODS`].
 
 mod fp32;
+pub mod levels;
 mod s3;
 
 use rand::RngExt;
@@ -11,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::{Error, Result};
 use crate::graph::{Call, Ref};
 use crate::kernels::optim::SgdParams;
+use levels::Levels;
 
 /// How latents start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
@@ -97,6 +99,8 @@ pub trait Method: Sync {
     fn update(&self, bits: u32, b: &Bound, alpha: f32, sgd: SgdParams) -> Option<Call>;
     /// The dispatch that sums the regularizer, where there is one: as many partial sums as workgroups.
     fn regularizer(&self, b: &Bound) -> Option<Call>;
+    /// The levels that a layer's trained weights W lie on, for integer inference; none where they are plain floats.
+    fn levels(&self, bits: u32, weight: &[f32]) -> Option<Levels>;
 }
 
 /// Every method.

@@ -4,6 +4,7 @@
 
 use rand_chacha::ChaCha8Rng;
 
+use super::levels::Levels;
 use super::{Bound, LatentInit, Method, WeightShape, normal};
 use crate::graph::{Call, Vars};
 use crate::kernels::compose::s3::{
@@ -79,5 +80,8 @@ impl Method for S3 {
     fn regularizer(&self, b: &Bound) -> Option<Call> {
         let params = S3RegularizerParams { groups: b.groups, out: b.regularizer_at };
         Some(Call::fixed(&S3Regularizer, &[b.table, b.params, b.regularizer], params))
+    }
+    fn levels(&self, bits: u32, _: &[f32]) -> Option<Levels> {
+        Some(Levels::s3(bits))
     }
 }

@@ -1,0 +1,215 @@
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::graph::Shape;
+use crate::int::evaluate::{class, differences};
+use crate::int::float::FloatNode;
+use crate::int::{Fast, file, plain};
+
+/// A small network with everything a ResNet has: stem, max pool, a block of two convolutions with a strided shortcut, pool,
+/// classifier. All but the stem on `levels`, drawn at random.
+fn network(levels: &Levels, seed: u64) -> FloatNet {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut uniform = |n: usize, low: f32, high: f32| (0..n).map(|_| rng.random_range(low..high)).collect::<Vec<f32>>();
+    let mut nodes = Vec::new();
+    let mut push = |name: &str, op, inputs: &[usize], [h, w, c]: [u32; 3], relu| {
+        nodes.push(FloatNode { name: name.into(), op, inputs: inputs.to_vec(), shape: Shape { h, w, c }, relu });
+    };
+    let mut conv = |window: [u32; 3], cin: usize, cout: usize, levels: Option<&Levels>| {
+        let count = (window[0] * window[0]) as usize * cin * cout;
+        let alpha = 0.37f32;
+        let weight = match levels {
+            None => uniform(count, -1.0, 1.0),
+            Some(l) => {
+                let draw = uniform(count, 0.0, 1.0);
+                let signs = uniform(count, -1.0, 1.0);
+                let unit = if l.scaled { alpha } else { (l.exponent as f32).exp2() };
+                let pick =
+                    |u: &f32| l.table[(u * l.table.len() as f32) as usize].map_or(0.0, |s| unit * f32::from(s).exp2());
+                draw.iter().map(pick).zip(signs).map(|(m, s)| m * s.signum()).collect()
+            }
+        };
+        let size = (weight.iter().map(|w: &f32| w * w).sum::<f32>() / cout as f32).sqrt().max(1e-20);
+        let norm = Norm {
+            gamma: uniform(cout, 0.5, 1.5),
+            beta: uniform(cout, -0.5, 0.5),
+            mean: uniform(cout, -0.2, 0.2).iter().map(|m| m * size).collect(),
+            var: uniform(cout, 0.5, 1.5).iter().map(|v| v * size * size).collect(),
+        };
+        FloatOp::Conv { window, weight, levels: levels.cloned(), norm }
+    };
+    let stem = conv([3, 1, 1], 3, 6, None);
+    let [first, second] = [conv([3, 2, 1], 6, 8, Some(levels)), conv([3, 1, 1], 8, 8, Some(levels))];
+    let down = conv([1, 1, 0], 8, 8, Some(levels));
+    let (weight, bias) = (uniform(40, -0.3, 0.3), uniform(5, -0.5, 0.5));
+    push("input", FloatOp::Input, &[], [12, 10, 3], false);
+    push("conv1", stem, &[0], [12, 10, 6], true);
+    push("maxpool", FloatOp::MaxPool { window: [3, 1, 1] }, &[1], [12, 10, 6], false);
+    push("a.conv1", first, &[2], [6, 5, 8], true);
+    push("a.conv2", second, &[3], [6, 5, 8], false);
+    push("a.shortcut", FloatOp::PadShortcut { stride: 2 }, &[2], [6, 5, 8], false);
+    push("a.add", FloatOp::Add, &[4, 5], [6, 5, 8], true);
+    push("b.downsample.0", down, &[6], [6, 5, 8], false);
+    push("b.add", FloatOp::Add, &[6, 7], [6, 5, 8], true);
+    push("avgpool", FloatOp::GlobalAvgPool, &[8], [1, 1, 8], false);
+    push("fc", FloatOp::Linear { weight, bias }, &[9], [1, 1, 5], false);
+    FloatNet { nodes, mean: vec![0.4, 0.5, 0.6], std: vec![0.2, 0.25, 0.3] }
+}
+
+fn images(count: usize) -> Records {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let image_len = 3 * 12 * 10;
+    Records { pixels: (0..count * image_len).map(|_| rng.random()).collect(), labels: vec![0; count], image_len }
+}
+
+fn info(classes: usize) -> Info {
+    Info {
+        model: "test".into(),
+        method: "test".into(),
+        class_names: (0..classes).map(|c| format!("class, {c}")).collect(),
+        mean: vec![0.4, 0.5, 0.6],
+        std: vec![0.2, 0.25, 0.3],
+        terms: 3,
+        calibration: 64,
+        ..Info::default()
+    }
+}
+
+fn every_method() -> Vec<(&'static str, Levels)> {
+    let mut all = vec![("twn", Levels::ternary()), ("binary", Levels::binary()), ("inq", Levels::inq(5, -2))];
+    all.extend((2..=4).map(|b| ("s3", Levels::s3(b))));
+    all.extend((2..=5).map(|b| ("denseshift", Levels::dense_shift(b))));
+    all.extend((2..=6).map(|b| ("deepshift-q", Levels::deep_shift_q(b))));
+    all.extend((2..=5).map(|b| ("deepshift-ps", Levels::deep_shift_ps(b))));
+    all
+}
+
+#[test]
+fn every_method_freezes_to_nearly_the_float_network() {
+    let images = images(64);
+    for (i, (name, levels)) in every_method().into_iter().enumerate() {
+        let net = network(&levels, i as u64);
+        let Frozen { model, .. } = freeze(&net, &images, info(5)).unwrap_or_else(|e| panic!("{name} {levels:?}: {e}"));
+        // It comes back from its file.
+        let bytes = model.to_file().to_bytes();
+        let raw = crate::files::raw::RawFile::from_bytes(&bytes, "x".as_ref()).unwrap();
+        assert_eq!(Model::from_file(raw, "x".as_ref()).unwrap(), model, "{name}");
+        assert_eq!(file::FORMAT, model.to_file().meta["format"]);
+        // Plain and fast agree at every node.
+        let (fast, mut scratch) = (Fast::new(&model), Default::default());
+        for i in 0..4 {
+            let mut seen = Vec::new();
+            let logits = plain::forward(&model, images.image(i), |_, out| seen.push(out.to_vec()));
+            let again =
+                fast.forward(images.image(i), &mut scratch, |n, out| assert_eq!(out, seen[n], "{name}, node {n}"));
+            assert_eq!(logits, again);
+        }
+        // Each layer is near the float network, clipped values included; a wrong fold would be as far off as the signal is large.
+        let last = model.nodes.len() - 1;
+        let (mut error, mut signal) = (vec![0.0; last], vec![0.0; last]);
+        for i in 0..16 {
+            let floats = net.forward(images.image(i));
+            fast.forward(images.image(i), &mut scratch, |n, out| {
+                // Pooled sums and logits have scales of their own.
+                if model.nodes[n].kind != Kind::I32 {
+                    let unit = f64::from(model.nodes[n].exponent).exp2();
+                    let squares =
+                        floats[n].iter().zip(out).map(|(f, q)| (f64::from(*f) - f64::from(*q) * unit).powi(2));
+                    error[n] += squares.sum::<f64>();
+                    signal[n] += floats[n].iter().map(|f| f64::from(*f).powi(2)).sum::<f64>();
+                }
+            });
+        }
+        for ((e, s), node) in error.iter().zip(&signal).zip(&model.nodes) {
+            assert!(*e <= 0.01 * s, "{name} {levels:?}: {}: {e} of {s}", node.name);
+        }
+    }
+}
+
+#[test]
+fn classes_are_those_of_the_float_network() {
+    let images = images(64);
+    let net = network(&Levels::s3(3), 3);
+    let model = freeze(&net, &images, info(5)).unwrap().model;
+    let fast = Fast::new(&model);
+    let same = |i: &usize| {
+        let floats = net.forward(images.image(*i)).pop().unwrap();
+        class(&floats) == class(&fast.forward(images.image(*i), &mut Default::default(), |_, _| ()))
+    };
+    let agreed = (0..64).filter(same).count();
+    assert!(agreed >= 60, "{agreed} of 64");
+}
+
+#[test]
+fn more_terms_come_nearer() {
+    let images = images(32);
+    let net = network(&Levels::s3(3), 5);
+    let error = |terms| {
+        let model = freeze(&net, &images, Info { terms, ..info(5) }).unwrap().model;
+        differences(&net, &model, &images, 32).last().unwrap().largest
+    };
+    let errors = [1, 2, 3].map(error);
+    assert!(errors[0] > errors[1] && errors[1] > errors[2] * 0.8, "{errors:?}");
+}
+
+#[test]
+fn a_scale_rises_by_the_least_that_fits() {
+    // 72 weights of up to 2^31 on uint8: Σ|w| · 255 must stay below 2^31.
+    let images = images(8);
+    let net = network(&Levels::dense_shift(6), 1);
+    let Frozen { model, notes } = freeze(&net, &images, info(5)).unwrap();
+    assert!(notes.iter().any(|n| n.starts_with("a.conv2: its scale rose by 2^")), "{notes:?}");
+    let Op::Conv(conv) = &model.nodes[4].op else { panic!() };
+    let Weight::Shift { exponent, codes, .. } = &conv.weight else { panic!() };
+    assert!(*exponent > 0);
+    // One less would not have fitted.
+    let levels = Levels::dense_shift(6);
+    let FloatOp::Conv { weight, .. } = &net.nodes[4].op else { panic!() };
+    let all = quantize(&levels, 1.0, weight).unwrap();
+    let largest = |raise: i32| {
+        let sums = all.chunks(72).map(|row| {
+            let level = |c: &ShiftWeight| u128::from(levels.table[usize::from(c.index)].unwrap());
+            row.iter().map(level).filter(|p| *p as i32 >= raise).map(|p| 1u128 << (p as i32 - raise)).sum::<u128>()
+        });
+        sums.max().unwrap() * 255
+    };
+    assert!(largest(*exponent) <= proof::LIMIT && largest(exponent - 1) > proof::LIMIT);
+    // A weight that became zero has no sign.
+    let Weight::Shift { table, .. } = &conv.weight else { panic!() };
+    assert!(codes.iter().all(|c| table[usize::from(c.index)].is_some() || !c.negative));
+}
+
+#[test]
+fn trailing_zeros_leave_every_result() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    for _ in 0..20_000 {
+        let (m, n): (i32, u32) = (rng.random_range(-255..256), rng.random_range(1..24));
+        let (b, acc) = (rng.random_range(-1 << 22..1 << 22), rng.random_range(-1 << 21..1 << 21));
+        let (m2, b2, n2) = without_trailing_zeros((m, b, n));
+        let q = |m, b, n| plain::requantize(acc, m, b, n, [i32::MIN, i32::MAX]);
+        assert_eq!(q(m, b, n), q(m2, b2, n2), "{m} {b} {n} to {m2} {b2} {n2}");
+        assert!(n2 >= 1 && (m2 % 2 != 0 || n2 == 1));
+    }
+}
+
+#[test]
+fn shifts_are_the_largest_that_are_proven() {
+    let constants = Constants::new(3);
+    let folding = Folding { input: (Kind::U8, 0), out: Scale { kind: Kind::I8, exponent: 0 }, constants: &constants };
+    // 0.7 · 2^8 = 179.2, and 176 = 256 − 64 − 16 is the nearest of three digits; 2^9 would pass 2^8.
+    let found = folding.channel(&Channel { largest: 1000, factor: 0.7, offset: 2.5 }, 0).unwrap();
+    assert_eq!(found, (176, 640, 8));
+    // With sums of up to 2^24 partial sums must stay below 2^31: 88 = 128 − 32 − 8 counts 168, 44 = 64 − 16 − 4 counts 84.
+    let found = folding.channel(&Channel { largest: 1 << 24, factor: 0.7, offset: 0.0 }, 0).unwrap();
+    assert_eq!(found, (44, 0, 6));
+    // A dead channel ends at zero.
+    let found = folding.channel(&Channel { largest: 1000, factor: 0.0, offset: -3.0 }, 0).unwrap();
+    assert_eq!((found.0, without_trailing_zeros(found)), (0, (0, -6, 1)));
+    // Sums beyond the multiplier's reach take a pre-shift.
+    let strong = Channel { largest: 1 << 30, factor: 1e-5, offset: 0.0 };
+    let solved = folding.solve(&[strong]).unwrap().unwrap();
+    assert!(solved.preshift > 0, "{solved:?}");
+    assert_eq!(folding.solve(&[Channel { largest: 1 << 40, factor: 1.0, offset: 0.0 }]), Ok(None));
+    assert!(folding.solve(&[Channel { largest: 10, factor: 1e9, offset: 0.0 }]).is_err());
+}
