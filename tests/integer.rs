@@ -13,7 +13,7 @@ use program::{Place, records, with};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use s3gpu::data::{Manifest, Records, Splits, load};
+use s3gpu::data::{Manifest, Records, Source, Splits, load};
 use s3gpu::files::raw::RawFile;
 use s3gpu::int::evaluate::{figures, logits_hash};
 use s3gpu::int::export::c;
@@ -34,7 +34,8 @@ fn model() -> Model {
 fn images(count: usize) -> Records {
     let manifest = Manifest::find("shapes").expect("shapes");
     let data = load(&manifest, None, Splits::TEST).expect("drawn");
-    Records::of(data.test.expect("a test set").as_ref(), 0..count).expect("drawn")
+    let test = data.test.expect("a test set");
+    Records::of(test.as_ref(), 0..count.min(test.len())).expect("drawn")
 }
 
 #[test]

@@ -169,7 +169,9 @@ impl Source {
 }
 
 pub(super) fn run(args: &ExportArgs) -> Result<ExitCode> {
-    if args.out.exists() && !args.force {
+    // An empty folder is as good as none.
+    let filled = |folder: &std::path::Path| folder.read_dir().map_or(true, |mut entries| entries.next().is_some());
+    if args.out.exists() && filled(&args.out) && !args.force {
         let what = format!("--out {} exists already", args.out.display());
         return Err(Error::usage(what, "choose another --out, or replace it by --force"));
     }
