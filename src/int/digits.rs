@@ -51,7 +51,7 @@ impl Constants {
     /// The nearest one to `value`, the smaller of two; none where its magnitude would reach 2^8.
     pub fn nearest(&self, value: f64) -> Option<i32> {
         let wanted = value.abs();
-        if !(wanted <= 256.0) {
+        if wanted.is_nan() || wanted > 256.0 {
             return None;
         }
         let distance = |v: &&i32| (f64::from(**v) - wanted).abs();

@@ -46,15 +46,15 @@ impl Sliding {
     }
 
     /// Elements of all planes, with room behind for the last block.
-    pub fn len(&self) -> usize {
+    pub fn elements(&self) -> usize {
         let last = self.offset(self.input.c as usize, 0, 0) + self.kernel * (self.row + 1);
         last + self.span()
     }
 
-    /// Copies [C, H, W] into the planes; what was there may be anything of [`Sliding::len`].
+    /// Copies [C, H, W] into the planes; what was there may be anything of [`Sliding::elements`].
     pub fn fill<T: Copy + Default>(&self, x: &[T], planes: &mut Vec<T>) {
         planes.clear();
-        planes.resize(self.len(), T::default());
+        planes.resize(self.elements(), T::default());
         let (s, p, w) = (self.stride, self.pad, self.input.w as usize);
         let rows = x.chunks_exact(w);
         for (i, from) in rows.enumerate() {
