@@ -101,8 +101,9 @@ fn run_folder(path: &Path) -> Result<Said> {
         format!("{:.2} of {} epochs, step {} of {steps}; {best}", s.epochs_done, s.epochs, s.steps_done),
     ];
     lines.extend(s.adapter.iter().map(|a| format!("adapter {a}")));
-    for name in folder::FILES {
-        if let Ok(file) = std::fs::metadata(path.join(name)) {
+    let kept = folder::kept_epochs(path)?.into_iter().map(folder::epoch_file);
+    for name in folder::FILES.map(String::from).into_iter().chain(kept) {
+        if let Ok(file) = std::fs::metadata(path.join(&name)) {
             lines.push(format!("  {name:18} {:>11}", super::bytes(file.len())));
         }
     }

@@ -96,10 +96,13 @@ fn config(args: &TrainArgs) -> Result<(Config, PathBuf)> {
     layered.check()?;
     let mut c = layered.config;
     let manifest = c.manifest()?;
+    // A resumed run may start in another folder.
+    let absolute = |path: &PathBuf| std::path::absolute(path).map_err(Error::io(path, "find"));
     if let Some(path) = &manifest.path {
-        // A resumed run may start in another folder.
-        let path = std::path::absolute(path).map_err(Error::io(path, "find"))?;
-        c.dataset = path.to_str().map(str::to_string).unwrap_or(c.dataset);
+        c.dataset = absolute(path)?.to_str().map(str::to_string).unwrap_or(c.dataset);
+    }
+    for path in [&mut c.data_dir, &mut c.init].into_iter().flatten() {
+        *path = absolute(path)?;
     }
     let folder = format!("runs/{}-{}-{}", manifest.name, c.model, c.method()?.title().replace(' ', "-"));
     if Manifest::find(&c.dataset)?.classes.is_empty() {

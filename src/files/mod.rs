@@ -4,5 +4,7 @@ mod atomic;
 pub mod cache;
 pub mod raw;
 pub mod tensors;
+mod text;
 
 pub use atomic::{Staged, sync_folder, write_atomic};
+pub use text::read_text;

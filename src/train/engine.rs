@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use crate::data::{Ahead, Source, View};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::graph::layout::GroupSize;
 use crate::graph::lower::{GroupBuffers, Options, RING_SLOTS, lower};
@@ -232,6 +232,9 @@ impl Engine {
         let started = Instant::now();
         let most = self.batch_size() * self.accumulate as usize;
         assert!(indices.len() <= most, "a step of {} images on a plan for {most}", indices.len());
+        if self.is_full() {
+            return Err(Error::usage("no room for a step's figures", "call Engine::figures once Engine::is_full"));
+        }
         let base = Vars { total: indices.len() as u32, epoch, rate, ..Vars::default() };
         let before = self.pending;
         if self.accumulate > 1 {
@@ -307,7 +310,10 @@ impl Engine {
     }
 
     fn evaluate_ahead(&mut self, source: &Ahead, mut each: impl FnMut(&Self, usize) -> Result<()>) -> Result<Figures> {
-        debug_assert_eq!(self.pending, 0, "unread figures");
+        if self.pending > 0 {
+            let what = format!("an evaluation would mix with the unread figures of {} training batches", self.pending);
+            return Err(Error::usage(what, "call Engine::figures before Engine::evaluate"));
+        }
         self.submit(COMPOSE, &Vars::default())?;
         let mut total = Figures::default();
         let order: Vec<u32> = (0..source.len() as u32).collect();

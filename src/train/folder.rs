@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::config::Config;
 use crate::error::{Error, Result};
-use crate::files::{Staged, sync_folder};
+use crate::files::{Staged, read_text, sync_folder};
 
 /// The resolved configuration.
 pub const CONFIG: &str = "config.toml";
@@ -196,7 +196,7 @@ pub fn read_config(run: &Path) -> Result<Config> {
     if !path.is_file() {
         return Err(Error::checkpoint(run, format!("this is no run's folder: it has no {CONFIG}"), hint));
     }
-    let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
+    let text = read_text(&path)?;
     toml::from_str(&text).map_err(|e| Error::checkpoint(&path, e.message(), hint))
 }
 

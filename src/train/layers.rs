@@ -13,6 +13,7 @@ use super::checkpoint;
 use super::config::Config;
 use crate::data::Manifest;
 use crate::error::{Error, Result};
+use crate::files::read_text;
 use crate::methods::MethodSpec;
 use crate::model::Arch;
 
@@ -79,7 +80,7 @@ impl Layer {
     /// # Errors
     /// [`Error::Io`] where it cannot be read; [`Error::Usage`] where it is no TOML, and as [`Layer::new`].
     pub fn read(path: &Path, origin: impl FnOnce(PathBuf) -> Origin) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+        let text = read_text(path)?;
         Self::parse(&text, origin(path.into()))
     }
 

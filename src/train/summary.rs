@@ -89,6 +89,7 @@ impl Summary {
             _ if folder::is_claimed(run) => State::Running,
             None => State::Empty,
             Some(all) if steps_done >= all => State::Finished,
+            Some(_) if progress.as_ref().is_some_and(|p| p.out_of_patience(config.patience)) => State::Finished,
             Some(_) => State::Stopped,
         };
         let width = if config.width == 1 { String::new() } else { format!(" x{}", config.width) };
@@ -103,7 +104,11 @@ impl Summary {
             best_top1,
             adapter: progress.map(|p| p.adapter).filter(|a| !a.is_empty()),
             state,
-            dataset: config.dataset,
+            // A set of the user's own is a TOML by its path.
+            dataset: match Path::new(&config.dataset).file_stem() {
+                Some(stem) if config.dataset.ends_with(".toml") => stem.to_string_lossy().into_owned(),
+                _ => config.dataset,
+            },
         })
     }
 }

@@ -6,7 +6,6 @@ use super::forward::read;
 use super::fuse::{Role, Unit};
 use super::{Lowering, Value, conv_call, elementwise};
 use crate::error::Result;
-use crate::kernels::Elem;
 use crate::kernels::act::{Add, ReluBackward};
 use crate::kernels::conv::{
     self, ADD, BackwardInputStatsGemm, ConvParams, Family, GATE, SumPartials, SumPartialsParams, choice,
@@ -16,6 +15,7 @@ use crate::kernels::norm::{BatchNormParams, BnBackwardApply, BnBackwardMerge, Bn
 use crate::kernels::pool::{
     GlobalAvgPoolBackward, GlobalAvgPoolParams, MaxPoolBackward, MaxPoolParams, PadShortcutBackward, PadShortcutParams,
 };
+use crate::kernels::{AnyKernel, Elem};
 
 /// The gradient of a node's output.
 #[derive(Clone, Copy)]
@@ -161,7 +161,10 @@ impl Lowering<'_> {
                     let params = ConvParams { epilogue, ..params };
                     let rung = self.rung(Family::BackwardInput, &params, name)?;
                     let mut sums = None;
-                    match (conv::with_statistics(rung), self.last_for(source, id)) {
+                    let fits = |k: &&dyn AnyKernel| {
+                        self.o.storage_buffers.is_none_or(|most| k.bindings().len() as u32 <= most)
+                    };
+                    match (conv::with_statistics(rung).filter(fits), self.last_for(source, id)) {
                         (Some(fused), Some(unit)) => {
                             let words = BackwardInputStatsGemm::norm(&params).partials();
                             let part = p.tensor(format!("{name} sums"), words.into(), Elem::F32);

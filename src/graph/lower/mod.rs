@@ -79,6 +79,8 @@ pub struct Options {
     pub subgroup: Option<u32>,
     /// Whether the adapter is the CPU in disguise.
     pub software: bool,
+    /// Storage buffers that a kernel may bind there; none where nobody has asked.
+    pub storage_buffers: Option<u32>,
 }
 
 impl Options {
@@ -89,7 +91,14 @@ impl Options {
 
     /// With what a device says of itself.
     pub fn on(self, gpu: &Gpu) -> Self {
-        Self { max_words: gpu.max_words(), subgroup: gpu.subgroup, software: gpu.is_software(), ..self }
+        let storage_buffers = Some(gpu.limits.max_storage_buffers_per_shader_stage);
+        Self {
+            max_words: gpu.max_words(),
+            subgroup: gpu.subgroup,
+            software: gpu.is_software(),
+            storage_buffers,
+            ..self
+        }
     }
 }
 
