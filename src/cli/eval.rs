@@ -102,10 +102,8 @@ fn data_set(args: &EvalArgs, file: &TensorFile, classes: u32) -> Result<(Manifes
 
 pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
     // Better known before the evaluation than after it.
-    if let Some(folder) =
-        args.report.as_ref().and_then(|r| r.parent()).filter(|f| !f.as_os_str().is_empty() && !f.is_dir())
-    {
-        return Err(Error::usage(format!("--report: there is no folder {}", folder.display()), "create it first"));
+    if let Some(folder) = args.report.as_ref().and_then(|r| r.parent()).filter(|f| !f.as_os_str().is_empty()) {
+        std::fs::metadata(folder).map_err(Error::io(folder, "write to"))?;
     }
     if !args.weights.is_dir() && file::is_integer(&args.weights)? {
         integer::check_device(args.device)?;
