@@ -143,7 +143,7 @@ impl Folder {
             Ok(_) if bytes.len() as u64 > MAX_FILE => return Err(format!("more than {MAX_FILE} bytes")),
             Ok(_) => {}
         }
-        Ok(self.cache.keep(i, self.transform.prepare(decode(&bytes, self.channels)?)))
+        Ok(self.cache.keep(i, self.transform.prepare(decode(&bytes, self.channels)?)?))
     }
 
     /// Image `i`, or the next whole one of its class where it is damaged: labels and counts stay as they are.
@@ -203,7 +203,8 @@ impl Source for Folder {
                     self.transform.train(&picture, &mut keyed_rng(b"s3gpu crop&color", self.reading.seed, place))
                 }
             };
-            image.planar(to);
+            let wrong = |what| Error::data(self.root.join(&self.files[*index as usize].1), what, "remove the file");
+            image.map_err(wrong)?.planar(to);
         }
         Ok(())
     }
