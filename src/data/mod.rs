@@ -195,6 +195,17 @@ pub fn lacks_split(manifest: &Manifest, data_dir: Option<&Path>) -> Result<bool>
     folder::lacks_split(&place::Places::new(data_dir).find(manifest)?)
 }
 
+/// The splits that a data set has without [`Reading::val_split`]: both, but for image folders that have one alone.
+///
+/// # Errors
+/// As [`complete`].
+pub fn splits(manifest: &Manifest, data_dir: Option<&Path>) -> Result<Splits> {
+    match manifest.format {
+        Format::Folder => folder::splits(&place::Places::new(data_dir).find(manifest)?),
+        _ => Ok(Splits::BOTH),
+    }
+}
+
 /// The images to train on and those to evaluate on, as far as they were asked for.
 type Pair = (Option<Box<dyn Source>>, Option<Box<dyn Source>>);
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 
+use super::fetch::sums;
 use super::{Format, Manifest, cifar, folder, idx};
 use crate::error::{Error, Result};
 
@@ -44,7 +45,7 @@ impl Places {
     pub fn find(&self, manifest: &Manifest) -> Result<PathBuf> {
         if let Some(given) = &self.given {
             let below = given.join(&manifest.name);
-            return Ok(if !holds(manifest, given) && holds(manifest, &below) { below } else { given.clone() });
+            return Ok(if holds(manifest, &below) { below } else { given.clone() });
         }
         let below = [&self.variable, &self.user].into_iter().flatten().map(|root| root.join(&manifest.name));
         let itself = self.variable.clone().filter(|dir| holds(manifest, dir));
@@ -77,7 +78,9 @@ pub fn holds(manifest: &Manifest, dir: &Path) -> bool {
     match manifest.format {
         Format::Cifar10 | Format::Cifar100 => cifar::home_in(manifest, dir).is_ok(),
         Format::Idx => idx::home(manifest, dir).is_ok(),
-        Format::Folder => folder::has_split(dir),
+        // Only a fetched set has a list of sums.
+        Format::Folder if !manifest.download.is_empty() && dir.join(sums::LIST).is_file() => true,
+        Format::Folder => folder::is_of(manifest, dir),
         Format::Shapes => false,
     }
 }

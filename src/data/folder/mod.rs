@@ -82,14 +82,34 @@ pub(super) fn load(
     Ok((open(train, true)?, open(test, false)?))
 }
 
-/// Whether the folder `dir` has images to train on and others to measure on.
-pub(super) fn has_split(dir: &Path) -> bool {
-    matches!(Layout::of(dir), Ok(Layout::Split { train: Some(_), test: Some(_) }))
+/// Whether the folder `dir` looks like the set's: it has a folder for each of its classes and no other, or, where the
+/// manifest leaves the classes open, images to train on and others to measure on.
+pub(super) fn is_of(manifest: &Manifest, dir: &Path) -> bool {
+    match Layout::of(dir) {
+        Err(_) => false,
+        Ok(layout) if manifest.classes.is_empty() => {
+            matches!(layout, Layout::Split { train: Some(_), test: Some(_) })
+        }
+        Ok(layout) => layout.has_classes(names(manifest)),
+    }
+}
+
+/// The names of the class folders, in the order of the classes.
+fn names(manifest: &Manifest) -> &[String] {
+    if manifest.folders.is_empty() { &manifest.classes } else { &manifest.folders }
 }
 
 /// Whether the folder `dir` has no split of its own.
 pub(super) fn lacks_split(dir: &Path) -> Result<bool> {
     Ok(matches!(Layout::of(dir)?, Layout::Whole(_)))
+}
+
+/// The splits that the folder `dir` has without being cut in two: one that lacks a split has images to train on alone.
+pub(super) fn splits(dir: &Path) -> Result<Splits> {
+    Ok(match Layout::of(dir)? {
+        Layout::Split { train, test } => Splits { train: train.is_some(), test: test.is_some() },
+        Layout::Whole(_) => Splits { train: true, test: false },
+    })
 }
 
 impl Folder {
@@ -100,8 +120,7 @@ impl Folder {
         }
         let missing = |label: &usize| files.binary_search_by_key(label, |(l, _)| *l as usize).is_err();
         if let (true, Some(label)) = (train, (0..manifest.classes.len()).find(missing)) {
-            let names = if manifest.folders.is_empty() { &manifest.classes } else { &manifest.folders };
-            let what = format!("the class folder `{}` is missing or holds no image", names[label]);
+            let what = format!("the class folder `{}` is missing or holds no image", names(manifest)[label]);
             return Err(Error::data(root, what, remark(&refused).unwrap_or_else(|| "add images to it".into())));
         }
         if files.is_empty() {

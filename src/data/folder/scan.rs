@@ -53,6 +53,12 @@ impl Layout {
         }
     }
 
+    /// Whether the class folders have these names, in any order.
+    pub fn has_classes(&self, names: &[String]) -> bool {
+        folders(self.classes())
+            .is_ok_and(|found| found.len() == names.len() && names.iter().all(|name| found.contains(name)))
+    }
+
     /// The folder whose class folders name the classes.
     fn classes(&self) -> &Path {
         match self {
@@ -118,7 +124,7 @@ pub(super) struct Found {
 
 /// Finds all images below `root`, whose folders are some of the manifest's classes, with `threads` that look into files.
 pub(super) fn images(manifest: &Manifest, root: &Path, threads: usize) -> Result<Found> {
-    let names = if manifest.folders.is_empty() { &manifest.classes } else { &manifest.folders };
+    let names = super::names(manifest);
     let mut labels = Vec::new();
     for folder in folders(root)? {
         let Some(label) = names.iter().position(|name| *name == folder) else {
