@@ -149,20 +149,20 @@ impl Folder {
         })
     }
 
-    /// Image `i` ready for the random part of its transform, or what is wrong with it.
-    fn prepared(&self, i: usize) -> Result<Cow<'_, Picture>, String> {
+    /// Image `i` ready for the random part of its transform, or what is wrong with it. That it cannot be read at all (a
+    /// disk that is gone, too many open files) says nothing of the image: the outer error.
+    fn prepared(&self, i: usize) -> Result<Result<Cow<'_, Picture>, String>> {
         if let Some(kept) = self.cache.get(i) {
-            return Ok(Cow::Borrowed(kept));
+            return Ok(Ok(Cow::Borrowed(kept)));
         }
-        let mut bytes = Vec::new();
-        let open = File::open(self.root.join(&self.files[i].1));
-        let read = open.and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
-        match read {
-            Err(e) => return Err(e.to_string()),
-            Ok(_) if bytes.len() as u64 > MAX_FILE => return Err(format!("more than {MAX_FILE} bytes")),
-            Ok(_) => {}
+        let (path, mut bytes) = (self.root.join(&self.files[i].1), Vec::new());
+        let read = File::open(&path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+        read.map_err(Error::io(path, "read"))?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Ok(Err(format!("more than {MAX_FILE} bytes")));
         }
-        Ok(self.cache.keep(i, self.transform.prepare(decode(&bytes, self.channels)?)?))
+        let picture = decode(&bytes, self.channels).and_then(|picture| self.transform.prepare(picture));
+        Ok(picture.map(|picture| self.cache.keep(i, picture)))
     }
 
     /// Image `i`, or the next whole one of its class where it is damaged: labels and counts stay as they are.
@@ -174,7 +174,7 @@ impl Folder {
             if self.damaged().contains_key(&(at as u32)) {
                 continue;
             }
-            match self.prepared(at) {
+            match self.prepared(at)? {
                 Ok(picture) => return Ok(picture),
                 Err(what) if self.reading.strict => {
                     let hint = "replace or remove the file, or leave --strict out";

@@ -292,6 +292,25 @@ fn damaged_images_are_replaced_within_their_class_and_named() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_is_not_a_damaged_one() {
+    let dir = pets();
+    let train = open(dir.path(), Reading::default()).unwrap().train.unwrap();
+    let (path, away) = (dir.path().join("train/cat/1.jpg"), dir.path().join("away"));
+    fs::rename(&path, &away).unwrap();
+    let refused = || train.fill(&[1], View::Test, &mut [0; 768]).unwrap_err();
+    let gone = refused();
+    assert!(matches!(gone, Error::Io { .. }) && gone.to_string().contains("cat/1.jpg: cannot read"), "{gone}");
+    // A folder in its place opens, but cannot be read.
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(refused(), Error::Io { .. }));
+    // Nothing is held against it when it is back.
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&away, &path).unwrap();
+    assert_ne!(shown(&*train, &[1], View::Test), shown(&*train, &[2], View::Test));
+    assert_eq!(train.remarks(), Vec::<String>::new());
+}
+
+#[test]
 fn a_class_that_is_damaged_altogether_is_an_error() {
     let dir = pets();
     (0..4).for_each(|i| put(dir.path(), &format!("train/dog/{i}.jpg"), &png(1)[..60]));
