@@ -11,7 +11,7 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub(super) use scan::{EXPECTED, class_names};
 use scan::{Found, Layout};
@@ -78,7 +78,9 @@ pub(super) fn load(
             (find(splits.train)?, find(splits.test)?)
         }
     };
-    let open = |found: Option<Found>, train| found.map(|f| Folder::new(manifest, f, train, reading)).transpose();
+    // One bound for both: together they keep no more than was allowed.
+    let room = Arc::new(AtomicU64::new(reading.cache));
+    let open = |found: Option<Found>, train| found.map(|f| Folder::new(manifest, f, train, reading, &room)).transpose();
     Ok((open(train, true)?, open(test, false)?))
 }
 
@@ -113,7 +115,7 @@ pub(super) fn splits(dir: &Path) -> Result<Splits> {
 }
 
 impl Folder {
-    fn new(manifest: &Manifest, found: Found, train: bool, reading: &Reading) -> Result<Self> {
+    fn new(manifest: &Manifest, found: Found, train: bool, reading: &Reading, room: &Arc<AtomicU64>) -> Result<Self> {
         let Found { root, files, refused } = found;
         if let (true, Some((path, what))) = (reading.strict, refused.first()) {
             return Err(Error::data(root.join(path), what, "remove the file, or leave --strict out"));
@@ -140,7 +142,7 @@ impl Folder {
         Ok(Self {
             root,
             channels: manifest.channels,
-            cache: Cache::new(files.len(), reading.cache),
+            cache: Cache::new(files.len(), room.clone()),
             files,
             transform,
             reading: *reading,
@@ -258,13 +260,14 @@ fn remark(files: &[(PathBuf, String)]) -> Option<String> {
 #[derive(Debug)]
 struct Cache {
     slots: Vec<OnceLock<Picture>>,
-    left: AtomicU64,
+    /// Bytes that may still be kept, shared with the set's other split.
+    left: Arc<AtomicU64>,
 }
 
 impl Cache {
-    fn new(images: usize, bytes: u64) -> Self {
-        let slots = if bytes == 0 { 0 } else { images };
-        Self { slots: (0..slots).map(|_| OnceLock::new()).collect(), left: AtomicU64::new(bytes) }
+    fn new(images: usize, left: Arc<AtomicU64>) -> Self {
+        let slots = if left.load(Ordering::Relaxed) == 0 { 0 } else { images };
+        Self { slots: (0..slots).map(|_| OnceLock::new()).collect(), left }
     }
 
     fn get(&self, i: usize) -> Option<&Picture> {

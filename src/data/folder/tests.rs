@@ -146,6 +146,24 @@ fn what_is_kept_is_not_read_again() {
 }
 
 #[test]
+fn both_splits_share_the_bound_of_what_is_kept() {
+    let dir = pets();
+    let shared = |room| open(dir.path(), Reading { cache: room, augment: false, ..Reading::default() }).unwrap();
+    // Prepared without augmentation all are 16 by 16; there are four to measure on, and room for one of them or for all.
+    let image = 3 * 16 * 16;
+    for (room, whole) in [(9 * image, false), (12 * image, true)] {
+        let set = shared(room);
+        let (train, test) = (set.train.unwrap(), set.test.unwrap());
+        all(&*train, View::Test);
+        all(&*test, View::Test);
+        fs::rename(dir.path().join("val"), dir.path().join("away")).unwrap();
+        assert!(test.fill(&[0], View::Test, &mut [0; 768]).is_ok());
+        assert_eq!(test.fill(&[3], View::Test, &mut [0; 768]).is_ok(), whole, "room for {room} bytes");
+        fs::rename(dir.path().join("away"), dir.path().join("val")).unwrap();
+    }
+}
+
+#[test]
 fn pictures_of_the_size_stay_as_they_are_with_padded_crops() {
     let dir = tempfile::tempdir().unwrap();
     let small = picture(16, 16, 2);
