@@ -73,6 +73,20 @@ impl Places {
     }
 }
 
+/// The error of a set's reader; where the folder `data_dir` holds nothing of a set that can be fetched, with the command.
+pub(super) fn advised(error: Error, manifest: &Manifest, data_dir: Option<&Path>) -> Error {
+    let Some(given) = data_dir.filter(|_| !manifest.download.is_empty()) else { return error };
+    match error {
+        Error::Data { path, what, hint }
+            if !holds(manifest, given) && !holds(manifest, &given.join(&manifest.name)) =>
+        {
+            let fetch = format!("s3gpu dataset fetch {} --data-dir {}", manifest.reference(), given.display());
+            Error::data(path, what, format!("{hint}; `{fetch}` gets {} into it", manifest.name))
+        }
+        other => other,
+    }
+}
+
 /// Whether a folder looks like a set's own: its reader finds some of the files there.
 pub fn holds(manifest: &Manifest, dir: &Path) -> bool {
     match manifest.format {
