@@ -180,7 +180,7 @@ fn help_names_every_command_and_flag() {
         ("info", &["--data-dir"]),
         ("fetch", &["--data-dir", "--from", "--url", "--keep-archive"]),
         ("verify", &["--data-dir"]),
-        ("stats", &["--data-dir", "--grid"]),
+        ("stats", &["--data-dir", "--grid", "--image-size", "--val-split", "--threads", "--strict"]),
     ] {
         assert!(all.contains(&format!("\n  {command} ")), "{all}");
         let help = place.run(&format!("dataset {command} --help")).ok().out;
@@ -245,6 +245,29 @@ fn a_folder_without_a_split_is_fetched_and_trained_on() {
             }
         }
     }
+}
+
+#[test]
+fn stats_of_a_folder_without_a_split() {
+    let place = Place::new();
+    (0..6).for_each(|i| place.put(&format!("pics/{}/{i}.png", ["dark", "light"][i % 2]), &grey_png(51)));
+    place.put("pics/dark/notes.txt", b"no picture");
+    let stats = "dataset stats folder --data-dir pics --image-size 24";
+    let said = run(&place, stats).ok();
+    for words in ["folder: 6 training images, 3x24x24\n", "mean = [0.2000,", "\nclass   training\ndark           3\n"] {
+        assert!(said.out.contains(words), "no {words:?} in {}", said.out);
+    }
+    assert!(said.err.contains("1 file is left out"), "{}", said.err);
+    let said = run(&place, &format!("{stats} --val-split 0.3 --threads 2")).ok();
+    for words in ["4 training and 2 test images", "\ndark           2          1\n"] {
+        assert!(said.out.contains(words), "no {words:?} in {}", said.out);
+    }
+    run(&place, &format!("{stats} --val-split 2")).fails(2, &["--val-split is 2", "below 1"]);
+    run(&place, &format!("{stats} --strict")).fails(1, &["notes.txt", "--strict"]);
+    fs::create_dir(place.path("alone")).expect("a folder");
+    fs::rename(place.path("pics"), place.path("alone/val")).expect("renamed");
+    let said = run(&place, "dataset stats folder --data-dir alone").ok();
+    assert!(said.out.contains("folder: 6 test images, "), "{}", said.out);
 }
 
 #[test]
