@@ -154,9 +154,7 @@ impl Grid {
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
         let encoded = encoder.write_header().and_then(|mut writer| writer.write_image_data(&self.pixels));
-        encoded.map_err(|e| {
-            Error::usage(format!("no picture of {width} x {height}: {e}"), "this is a bug: please report it")
-        })?;
+        encoded.map_err(|e| Error::io(path, "encode")(std::io::Error::other(e)))?;
         write_atomic(path, |out| out.write_all(&bytes))
     }
 }
