@@ -51,7 +51,13 @@ fn bad_input() {
         ("stats folder", 2, &["s3gpu dataset info folder", "--val-split 0.1"]),
         ("fetch imagenet", 2, &["cannot be fetched by a program", "image-net.org"]),
         ("stats mine.toml", 2, &["s3gpu dataset fetch mine.toml"]),
-        ("stats cifar10 --data-dir nowhere", 1, &["nowhere", "no such folder"]),
+        (
+            "stats cifar10 --data-dir nowhere",
+            1,
+            &["nowhere", "no such folder", "`s3gpu dataset fetch cifar10 --data-dir nowhere` gets cifar10 into it"],
+        ),
+        ("stats mnist --data-dir data", 1, &["data", "`s3gpu dataset fetch mnist --data-dir data` gets"]),
+        ("stats imagenette --data-dir data", 1, &["data", "`s3gpu dataset fetch imagenette --data-dir data` gets"]),
         ("stats shapes --grid nowhere/grid.png", 1, &["nowhere/grid.png", "cannot create", "path"]),
         ("fetch mine.toml --data-dir file", 1, &["file", "cannot create", "another path"]),
         ("fetch mine.toml --url ftp://x/y", 2, &["ftp://x/y", "--from FILE"]),
@@ -174,12 +180,94 @@ fn help_names_every_command_and_flag() {
         ("info", &["--data-dir"]),
         ("fetch", &["--data-dir", "--from", "--url", "--keep-archive"]),
         ("verify", &["--data-dir"]),
-        ("stats", &["--data-dir", "--grid"]),
+        ("stats", &["--data-dir", "--grid", "--image-size", "--val-split", "--threads", "--strict"]),
     ] {
         assert!(all.contains(&format!("\n  {command} ")), "{all}");
         let help = place.run(&format!("dataset {command} --help")).ok().out;
         assert!(flags.iter().all(|flag| help.contains(&format!("      {flag}"))), "{help}");
     }
+}
+
+/// A PNG of one grey.
+fn grey_png(grey: u8) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 40, 40);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header().expect("memory");
+    writer.write_image_data(&[grey; 4800]).expect("memory");
+    writer.finish().expect("memory");
+    bytes
+}
+
+/// What a manifest of small pictures in the folders n01 and n02 says before it says where they are from.
+fn two_folders() -> String {
+    let imagenette = include_str!("../datasets/imagenette.toml");
+    let own = imagenette.split("\n[images]").next().expect("what comes before the tables");
+    let (start, end) = (own.find("classes = [").expect("classes"), own.find("# ImageNet's").expect("a comment"));
+    let own =
+        format!("{}classes = [\"dark\", \"light\"]\nfolders = [\"n01\", \"n02\"]\n{}", &own[..start], &own[end..]);
+    own.replacen("\"imagenette\"", "\"mine\"", 1).replace("224", "32")
+}
+
+#[test]
+fn a_folder_without_a_split_is_fetched_and_trained_on() {
+    let pictures: Vec<_> = (0..12).map(|i| (format!("n0{}/{i}.png", 1 + i % 2), grey_png(60 + 9 * i as u8))).collect();
+    let members: Vec<_> = pictures.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let server = Server::of(&archive(&members));
+    let open = two_folders().replace("folders = [\"n01\", \"n02\"]\n", "");
+    let open = open.replace("classes = [\"dark\", \"light\"]\n", "");
+    for (own, classes) in [(two_folders(), "dark"), (open, "n01")] {
+        for flags in ["", " --data-dir sets"] {
+            let place = Place::new();
+            let toml = format!(
+                "{own}\n[images]\ntrain = 10\ntest = 2\n[[download]]\nurl = {:?}\nunpacked = 9000\n\
+                 members = [\"*/*.png\"]\n",
+                server.url("pictures.tgz")
+            );
+            place.put("mine.toml", toml.as_bytes());
+            run(&place, &format!("dataset fetch mine.toml{flags}")).ok();
+            let before = server.asked().len();
+            let said = run(&place, &format!("dataset fetch mine.toml{flags}")).ok();
+            assert!(said.out.contains("here already") && server.asked().len() == before, "{}", said.out);
+            let said = run(&place, &format!("dataset verify mine.toml{flags}")).ok();
+            assert!(said.out.contains("12 images without a split"), "{}", said.out);
+            let train = format!(
+                "train --dataset mine.toml{flags} --val-split 0.3 --model resnet8 --batch-size 8 --steps 1 --out run"
+            );
+            let said = run(&place, &train).ok();
+            assert!(said.err.contains("8 training images, 4 test images"), "{}", said.err);
+            assert!(String::from_utf8_lossy(&place.get("run/config.toml")).contains(classes));
+            if !flags.is_empty() {
+                fs::remove_file(place.path("sets/mine/n01/0.png")).expect("a file");
+                let said = run(&place, &format!("dataset verify mine.toml{flags}"));
+                said.fails(1, &["not mine as it is published"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn stats_of_a_folder_without_a_split() {
+    let place = Place::new();
+    (0..6).for_each(|i| place.put(&format!("pics/{}/{i}.png", ["dark", "light"][i % 2]), &grey_png(51)));
+    place.put("pics/dark/notes.txt", b"no picture");
+    let stats = "dataset stats folder --data-dir pics --image-size 24";
+    let said = run(&place, stats).ok();
+    for words in ["folder: 6 training images, 3x24x24\n", "mean = [0.2000,", "\nclass   training\ndark           3\n"] {
+        assert!(said.out.contains(words), "no {words:?} in {}", said.out);
+    }
+    assert!(said.err.contains("1 file is left out"), "{}", said.err);
+    let said = run(&place, &format!("{stats} --val-split 0.3 --threads 2")).ok();
+    for words in ["4 training and 2 test images", "\ndark           2          1\n"] {
+        assert!(said.out.contains(words), "no {words:?} in {}", said.out);
+    }
+    run(&place, &format!("{stats} --val-split 2")).fails(2, &["--val-split is 2", "below 1"]);
+    run(&place, &format!("{stats} --strict")).fails(1, &["notes.txt", "--strict"]);
+    fs::create_dir(place.path("alone")).expect("a folder");
+    fs::rename(place.path("pics"), place.path("alone/val")).expect("renamed");
+    let said = run(&place, "dataset stats folder --data-dir alone").ok();
+    assert!(said.out.contains("folder: 6 test images, "), "{}", said.out);
 }
 
 #[test]
@@ -189,26 +277,14 @@ fn an_image_folder_is_fetched_and_described() {
     for (split, count) in [("train", 3u8), ("val", 2)] {
         for (class, grey) in [("n01", 51u8), ("n02", 204)] {
             for i in 0..count {
-                let mut bytes = Vec::new();
-                let mut encoder = png::Encoder::new(&mut bytes, 40, 40);
-                encoder.set_color(png::ColorType::Rgb);
-                encoder.set_depth(png::BitDepth::Eight);
-                let mut writer = encoder.write_header().expect("memory");
-                writer.write_image_data(&[grey; 4800]).expect("memory");
-                writer.finish().expect("memory");
-                pictures.push((format!("pictures-1.0/{split}/{class}/{i}.png"), bytes));
+                pictures.push((format!("pictures-1.0/{split}/{class}/{i}.png"), grey_png(grey)));
             }
         }
     }
     let mut members: Vec<_> = pictures.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
     members.push(("pictures-1.0/noisy.csv", b"a,b"));
     let server = Server::of(&archive(&members));
-    let imagenette = include_str!("../datasets/imagenette.toml");
-    let own = imagenette.split("\n[images]").next().expect("what comes before the tables");
-    let (start, end) = (own.find("classes = [").expect("classes"), own.find("# ImageNet's").expect("a comment"));
-    let own =
-        format!("{}classes = [\"dark\", \"light\"]\nfolders = [\"n01\", \"n02\"]\n{}", &own[..start], &own[end..]);
-    let own = own.replacen("\"imagenette\"", "\"mine\"", 1).replace("224", "32");
+    let own = two_folders();
     let toml = format!(
         "{own}\n[images]\ntrain = 6\ntest = 4\n[[download]]\nurl = {:?}\nstrip = 1\nunpacked = 9000\n\
          members = [\"pictures-1.0/train/*/*.png\", \"pictures-1.0/val/*/*.png\"]\n",

@@ -319,6 +319,40 @@ fn sets_of_several_files_are_kept_as_they_are() {
 }
 
 #[test]
+fn what_was_downloaded_outlives_a_failure_at_the_end() {
+    let place = Place::new();
+    let files = FILES.map(|name| place.get(&format!("data/{name}")));
+    let bodies = files.clone();
+    let server = Server::new(move |_, asked| {
+        let index = FILES.iter().position(|name| asked.path == format!("/b/{name}")).expect("a file of the set");
+        Answer::good(&bodies[index], asked)
+    });
+    // The sums of the first and the last are known; that of the second is not.
+    let downloads = |second: &str| -> Vec<String> {
+        let known = [size_and_sum(&files[0]), String::new(), size_and_sum(&files[2])];
+        let part = |(name, known): (&&str, String)| format!("url = {:?}\n{known}\n", server.url(&format!("b/{name}")));
+        let mut all: Vec<_> = FILES.iter().zip(known).map(part).collect();
+        all.push(format!("[[file]]\npath = \"data_batch_2.bin\"\nsha256 = \"{second}\"\n"));
+        all
+    };
+    let write = |second: &str| {
+        let [a, b, c, file] = downloads(second).try_into().expect("four parts");
+        let text = toml(&[a, b, c].join("\n[[download]]\n"));
+        place.put("mine.toml", format!("{text}\n{file}").as_bytes());
+    };
+    write(&"0".repeat(64));
+    run(&place, FETCH).fails(1, &["data_batch_2.bin", "its SHA-256 is", "correct the manifest"]);
+    assert_absent(&place);
+    assert_eq!(server.asked().len(), 3);
+    assert_eq!(place.names("sets/.mine.fetch"), [FILES[0], FILES[2]]);
+    write(&sum(&files[1]));
+    run(&place, FETCH).ok();
+    assert_installed(&place);
+    let again: Vec<_> = server.asked()[3..].iter().map(|a| a.path.clone()).collect();
+    assert_eq!(again, [format!("/b/{}", FILES[1])], "what has a sum of its own is not asked for again");
+}
+
+#[test]
 fn a_second_process_is_kept_away() {
     let file = good();
     let body = file.clone();

@@ -199,6 +199,7 @@ fn wrong_flags_about_images() {
         ("--pad 40", 2, &["pad is 40", "--pad"]),
         ("--val-split 1.5", 2, &["--val-split is 1.5", "below 1"]),
         ("--threads 0", 2, &["--threads", "0"]),
+        ("--threads 257", 2, &["--threads", "257", "1..=256"]),
         ("--cache lots", 2, &["--cache", "lots"]),
         ("--data-dir nowhere", 1, &["nowhere", "no such folder", "train/"]),
         ("--dataset nowhere.toml", 1, &["nowhere.toml", "cannot read"]),

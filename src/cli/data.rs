@@ -1,7 +1,5 @@
 //! Flags about images, the same for every command that reads them.
 
-use std::num::NonZeroUsize;
-
 use bytesize::ByteSize;
 use clap::Args;
 
@@ -26,8 +24,8 @@ pub(super) struct ImageArgs {
 #[derive(Args, Clone, Debug)]
 pub(super) struct ReadArgs {
     /// Threads that decode images [default: one a core]; any number gives the same bits
-    #[arg(long, value_name = "N")]
-    pub threads: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
     /// Keep decoded images for the next epoch in so much memory, like 2GiB; the bits are the same
     #[arg(long, value_name = "SIZE", default_value = "0")]
     pub cache: ByteSize,
@@ -40,7 +38,7 @@ impl ReadArgs {
     /// `reading` with what these flags say of threads, memory and damage.
     pub fn how(&self, reading: Reading) -> Reading {
         Reading {
-            threads: self.threads.map_or(0, NonZeroUsize::get),
+            threads: self.threads.map_or(0, usize::from),
             cache: self.cache.as_u64(),
             strict: self.strict,
             ..reading

@@ -9,11 +9,12 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::bytes;
+use super::data::{ImageArgs, ReadArgs, remark};
 use crate::data::fetch::{self, Outcome, Progress, Request, Verdict};
 use crate::data::origin::Download;
 use crate::data::place::Places;
 use crate::data::stats::{self, Stats};
-use crate::data::{self, Format, Manifest, Source, Splits};
+use crate::data::{self, Format, Manifest, Reading, Source, Splits};
 use crate::error::{Error, Result};
 
 #[derive(Subcommand)]
@@ -59,6 +60,10 @@ pub(super) struct FetchArgs {
 pub(super) struct StatsArgs {
     #[command(flatten)]
     set: SetArgs,
+    #[command(flatten)]
+    images: ImageArgs,
+    #[command(flatten)]
+    read: ReadArgs,
     /// The picture to write [default: NAME.png]
     #[arg(long, value_name = "FILE")]
     grid: Option<PathBuf>,
@@ -228,13 +233,24 @@ fn verify(args: &SetArgs) -> Result<ExitCode> {
 }
 
 fn stats(args: &StatsArgs) -> Result<ExitCode> {
-    let manifest = Manifest::find(&args.set.dataset)?;
-    let set = data::load(&manifest, args.set.data_dir.as_deref(), Splits { train: true, test: true })?;
-    let manifest = set.manifest;
-    let [train, test] = [&set.train, &set.test].map(|s| s.as_deref().expect("both splits were asked for"));
-    let (of_train, of_test) = (Stats::of(&manifest, train)?, Stats::of(&manifest, test)?);
-    say!("{}: {} training and {} test images, {}", manifest.name, train.len(), test.len(), shape(&manifest))?;
-    let (mean, std) = (of_train.mean(), of_train.std());
+    let manifest = Manifest::find(&args.set.dataset)?.with(args.images.image_size, args.images.pad)?;
+    let reading = args.read.how(Reading { val_split: args.images.val_split, ..Reading::default() });
+    let dir = args.set.data_dir.as_deref();
+    // A folder of one split has figures, too.
+    let splits = if reading.val_split.is_some() { Splits::BOTH } else { data::splits(&manifest, dir)? };
+    let set = data::open(&manifest, dir, splits, &reading)?;
+    let manifest = &set.manifest;
+    let parts: Vec<(&str, &dyn Source)> = [("training", &set.train), ("test", &set.test)]
+        .into_iter()
+        .filter_map(|(name, part)| Some((name, part.as_deref()?)))
+        .collect();
+    let all: Vec<Stats> = parts.iter().map(|(_, images)| Stats::of(manifest, *images)).collect::<Result<_>>()?;
+    let ([first, ..], [(_, shown), ..]) = (&all[..], &parts[..]) else {
+        return Err(Error::usage("the data set has neither of its splits", "name one that has images"));
+    };
+    let counts: Vec<_> = parts.iter().map(|(name, images)| format!("{} {name}", images.len())).collect();
+    say!("{}: {} images, {}", manifest.name, counts.join(" and "), shape(manifest))?;
+    let (mean, std) = (first.mean(), first.std());
     say!("mean = {}", figures(&mean))?;
     say!("std = {}", figures(&std))?;
     let far = |found: &[f64], said: &[f32]| found.iter().zip(said).any(|(a, b)| (a - f64::from(*b)).abs() > 1e-3);
@@ -242,12 +258,17 @@ fn stats(args: &StatsArgs) -> Result<ExitCode> {
         note!("its manifest says mean = {:?}, std = {:?}, which is what training takes", manifest.mean, manifest.std);
     }
     let width = manifest.classes.iter().map(String::len).max().unwrap_or_default().max(5);
-    say!("{:width$}  {:>9}  {:>9}", "class", "training", "test")?;
+    let row = |class: &str, cells: Vec<String>| {
+        let cells: String = cells.iter().map(|cell| format!("  {cell:>9}")).collect();
+        say!("{class:width$}{cells}")
+    };
+    row("class", parts.iter().map(|(name, _)| name.to_string()).collect())?;
     for (i, class) in manifest.classes.iter().enumerate() {
-        say!("{class:width$}  {:>9}  {:>9}", of_train.classes[i], of_test.classes[i])?;
+        row(class, all.iter().map(|stats| stats.classes[i].to_string()).collect())?;
     }
+    remark(&set, &mut Vec::new());
     let path = args.grid.clone().unwrap_or_else(|| format!("{}.png", manifest.name).into());
-    draw(&manifest, train, &path)?;
+    draw(manifest, *shown, &path)?;
     Ok(ExitCode::SUCCESS)
 }
 

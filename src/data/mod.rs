@@ -156,6 +156,7 @@ pub fn open(manifest: &Manifest, data_dir: Option<&Path>, splits: Splits, readin
         return Err(Error::usage(what, "leave --val-split out; it is for image folders"));
     }
     let dir = || place::Places::new(data_dir).find(&manifest);
+    let advised = |error| place::advised(error, &manifest, data_dir);
     let (train, test) = match (manifest.format, data_dir) {
         (Format::Shapes, None) => boxed(shapes::draw(&manifest, splits)),
         (Format::Shapes, Some(dir)) => {
@@ -168,9 +169,9 @@ pub fn open(manifest: &Manifest, data_dir: Option<&Path>, splits: Splits, readin
                 "drop --data-dir, or name the data set that lies there with --dataset",
             ));
         }
-        (Format::Cifar10 | Format::Cifar100, _) => boxed(cifar::load(&manifest, &dir()?, splits)?),
-        (Format::Idx, _) => boxed(idx::load(&manifest, &dir()?, splits)?),
-        (Format::Folder, _) => boxed(folder::load(&manifest, &dir()?, splits, reading)?),
+        (Format::Cifar10 | Format::Cifar100, _) => boxed(cifar::load(&manifest, &dir()?, splits).map_err(advised)?),
+        (Format::Idx, _) => boxed(idx::load(&manifest, &dir()?, splits).map_err(advised)?),
+        (Format::Folder, _) => boxed(folder::load(&manifest, &dir()?, splits, reading).map_err(advised)?),
     };
     Ok(Dataset { manifest, train, test })
 }
@@ -182,7 +183,8 @@ pub fn open(manifest: &Manifest, data_dir: Option<&Path>, splits: Splits, readin
 /// [`Error::Usage`] without a folder, [`Error::Data`] for one without class folders.
 pub fn complete(mut manifest: Manifest, data_dir: Option<&Path>) -> Result<Manifest> {
     if manifest.classes.is_empty() {
-        manifest.classes = folder::class_names(&place::Places::new(data_dir).find(&manifest)?)?;
+        let dir = place::Places::new(data_dir).find(&manifest)?;
+        manifest.classes = folder::class_names(&dir).map_err(|e| place::advised(e, &manifest, data_dir))?;
     }
     Ok(manifest)
 }
@@ -193,6 +195,17 @@ pub fn complete(mut manifest: Manifest, data_dir: Option<&Path>) -> Result<Manif
 /// As [`complete`].
 pub fn lacks_split(manifest: &Manifest, data_dir: Option<&Path>) -> Result<bool> {
     folder::lacks_split(&place::Places::new(data_dir).find(manifest)?)
+}
+
+/// The splits that a data set has without [`Reading::val_split`]: both, but for image folders that have one alone.
+///
+/// # Errors
+/// As [`complete`].
+pub fn splits(manifest: &Manifest, data_dir: Option<&Path>) -> Result<Splits> {
+    match manifest.format {
+        Format::Folder => folder::splits(&place::Places::new(data_dir).find(manifest)?),
+        _ => Ok(Splits::BOTH),
+    }
 }
 
 /// The images to train on and those to evaluate on, as far as they were asked for.

@@ -101,18 +101,20 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
 
 impl Picture {
     /// A part of the picture at `width` × `height`, by a triangle filter that widens as pixels shrink (antialiased
-    /// bilinear, Pillow's and torchvision's default). The part must lie within the picture.
-    pub fn resized(&self, part: Crop, [width, height]: [u32; 2]) -> Self {
+    /// bilinear, Pillow's and torchvision's default). The part must lie within the picture, or words say that it does not.
+    pub fn resized(&self, part: Crop, [width, height]: [u32; 2]) -> Result<Self, String> {
         let kind = if self.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
         let [left, top, w, h] = part;
-        let from = ImageRef::new(self.width, self.height, &self.pixels, kind).expect("a picture's length is H · W · C");
+        let from = ImageRef::new(self.width, self.height, &self.pixels, kind).map_err(|e| e.to_string())?;
         let mut to = Image::new(width, height, kind);
         let options = ResizeOptions::new()
             .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
             .use_alpha(false)
             .crop(left, top, w, h);
-        Resizer::new().resize(&from, &mut to, &options).expect("the part lies within the picture");
-        Self { width, height, channels: self.channels, pixels: to.into_vec() }
+        Resizer::new().resize(&from, &mut to, &options).map_err(|e| {
+            format!("{w} x {h} pixels from {left}, {top} on cannot be resized to {width} x {height}: {e}")
+        })?;
+        Ok(Self { width, height, channels: self.channels, pixels: to.into_vec() })
     }
 
     /// All of the picture.
@@ -211,12 +213,17 @@ mod tests {
     fn damaged_bytes_are_an_error_and_nothing_worse() {
         for whole in [&fixture!("cmyk.jpg")[..], fixture!("turned.jpg"), fixture!("alpha.png"), fixture!("moving.webp")]
         {
+            let format = sniff(&whole[..HEAD]).unwrap();
             for at in 0..whole.len() {
                 let mut bytes = whole.to_vec();
                 bytes[at] ^= 0x55;
-                // Some flips only change a colour; none may end the program.
-                let _ = decode(&bytes, 3);
-                let _ = decode(&whole[..at], 3);
+                // Some flips only change a colour; none may make a decoder panic, which `decode` would hide.
+                if let Ok(image) = read(&bytes, format) {
+                    assert!(u64::from(image.width()) * u64::from(image.height()) <= MAX_DECODED, "byte {at}");
+                }
+                let cut = decode(&whole[..at], 3);
+                // Of the others, what is cut off may be no more than an end mark.
+                assert!(cut.is_err() || format != ImageFormat::Jpeg && at > whole.len() / 2, "{format:?}, {at} bytes");
             }
         }
     }
@@ -226,20 +233,20 @@ mod tests {
         // One-pixel stripes at a quarter of the size are an even grey.
         let pixels = (0..64 * 8).map(|i| if i % 2 == 0 { 0 } else { 200 }).collect();
         let stripes = Picture { width: 64, height: 8, channels: 1, pixels };
-        let small = stripes.resized(stripes.whole(), [16, 2]);
+        let small = stripes.resized(stripes.whole(), [16, 2]).unwrap();
         assert!(small.pixels.iter().all(|v| v.abs_diff(100) < 8), "{:?}", small.pixels);
         // Pillow's Image.resize(…, BILINEAR) of the same picture, smaller and larger: its fixed point rounds otherwise now and then.
         let at = |i: u32| (i % 900 / 3 * 7 + i / 900 * 13 + i % 3 * 50 + i % 900 / 3 * (i / 900)) as u8;
         let noise = Picture { width: 300, height: 200, channels: 3, pixels: (0..180_000).map(at).collect() };
         let sum = |p: &Picture| p.pixels.iter().map(|v| u32::from(*v)).sum::<u32>();
-        let small = noise.resized(noise.whole(), [55, 37]);
+        let small = noise.resized(noise.whole(), [55, 37]).unwrap();
         for ((x, y), want) in [((0, 0), [62, 112, 159]), ((17, 5), [134, 120, 129]), ((54, 36), [122, 120, 118])] {
             let got = small.cut([x, y], [1, 1]).pixels;
             assert!(got.iter().zip(&want).all(|(a, b)| a.abs_diff(*b) <= 1), "{x}, {y}: {got:?}");
         }
         assert!(sum(&small).abs_diff(778_251) < 6105 / 4, "{}", sum(&small));
         let corner = noise.cut([0, 0], [8, 8]);
-        let large = corner.resized(corner.whole(), [20, 12]);
+        let large = corner.resized(corner.whole(), [20, 12]).unwrap();
         assert!(large.cut([7, 3], [1, 1]).pixels.iter().zip([46, 96, 146]).all(|(a, b)| a.abs_diff(b) <= 1));
         assert!(sum(&large).abs_diff(90_528) < 720 / 4, "{}", sum(&large));
         let mut planes = vec![0; 6];

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 
+use super::fetch::sums;
 use super::{Format, Manifest, cifar, folder, idx};
 use crate::error::{Error, Result};
 
@@ -44,7 +45,7 @@ impl Places {
     pub fn find(&self, manifest: &Manifest) -> Result<PathBuf> {
         if let Some(given) = &self.given {
             let below = given.join(&manifest.name);
-            return Ok(if !holds(manifest, given) && holds(manifest, &below) { below } else { given.clone() });
+            return Ok(if holds(manifest, &below) { below } else { given.clone() });
         }
         let below = [&self.variable, &self.user].into_iter().flatten().map(|root| root.join(&manifest.name));
         let itself = self.variable.clone().filter(|dir| holds(manifest, dir));
@@ -72,12 +73,28 @@ impl Places {
     }
 }
 
+/// The error of a set's reader; where the folder `data_dir` holds nothing of a set that can be fetched, with the command.
+pub(super) fn advised(error: Error, manifest: &Manifest, data_dir: Option<&Path>) -> Error {
+    let Some(given) = data_dir.filter(|_| !manifest.download.is_empty()) else { return error };
+    match error {
+        Error::Data { path, what, hint }
+            if !holds(manifest, given) && !holds(manifest, &given.join(&manifest.name)) =>
+        {
+            let fetch = format!("s3gpu dataset fetch {} --data-dir {}", manifest.reference(), given.display());
+            Error::data(path, what, format!("{hint}; `{fetch}` gets {} into it", manifest.name))
+        }
+        other => other,
+    }
+}
+
 /// Whether a folder looks like a set's own: its reader finds some of the files there.
 pub fn holds(manifest: &Manifest, dir: &Path) -> bool {
     match manifest.format {
         Format::Cifar10 | Format::Cifar100 => cifar::home_in(manifest, dir).is_ok(),
         Format::Idx => idx::home(manifest, dir).is_ok(),
-        Format::Folder => folder::has_split(dir),
+        // Only a fetched set has a list of sums.
+        Format::Folder if !manifest.download.is_empty() && dir.join(sums::LIST).is_file() => true,
+        Format::Folder => folder::is_of(manifest, dir),
         Format::Shapes => false,
     }
 }

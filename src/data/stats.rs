@@ -1,10 +1,14 @@
 //! What is in a data set: mean and standard deviation of its channels, images a class, and a picture of some of them.
 
 use std::path::Path;
+use std::thread;
 
-use super::{Manifest, Source, View};
+use super::{Ahead, Manifest, Source, View};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
+
+/// Images that are decoded at a time.
+const BATCH: usize = 64;
 
 /// Counts of byte values and labels, from which all figures follow exactly, in any order of the images.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,12 +31,19 @@ impl Stats {
     /// As [`Source::fill`].
     pub fn of(manifest: &Manifest, images: &dyn Source) -> Result<Self> {
         let mut stats = Self::new(manifest.channels, manifest.classes.len());
-        let mut pixels = vec![0; images.image_len()];
-        for i in 0..images.len() {
-            images.fill(&[i as u32], View::Test, &mut pixels)?;
-            stats.add(&pixels, images.label(i));
-        }
-        Ok(stats)
+        let (all, image_len): (Vec<u32>, _) = ((0..images.len() as u32).collect(), images.image_len());
+        let mut pixels = vec![0; image_len * BATCH];
+        thread::scope(|scope| {
+            let images = Ahead::new(scope, images);
+            images.announce(all.chunks(BATCH), View::Test);
+            for batch in all.chunks(BATCH) {
+                let pixels = &mut pixels[..batch.len() * image_len];
+                images.fill(batch, View::Test, pixels)?;
+                let each = batch.iter().zip(pixels.chunks_exact(image_len));
+                each.for_each(|(i, image)| stats.add(image, images.label(*i as usize)));
+            }
+            Ok(stats)
+        })
     }
 
     /// Adds an image of planar bytes, C × H × W, whose class is below the number of classes.
@@ -143,9 +154,7 @@ impl Grid {
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
         let encoded = encoder.write_header().and_then(|mut writer| writer.write_image_data(&self.pixels));
-        encoded.map_err(|e| {
-            Error::usage(format!("no picture of {width} x {height}: {e}"), "this is a bug: please report it")
-        })?;
+        encoded.map_err(|e| Error::io(path, "encode")(std::io::Error::other(e)))?;
         write_atomic(path, |out| out.write_all(&bytes))
     }
 }

@@ -42,46 +42,48 @@ pub(super) struct Transform {
 
 impl Transform {
     /// The part of the work that no random number changes, so that its result can be kept.
-    pub fn prepare(&self, picture: Picture) -> Picture {
+    ///
+    /// As all three, it may fail with words on a picture that cannot be resized.
+    pub fn prepare(&self, picture: Picture) -> Result<Picture, String> {
         if !self.random_crop {
             return self.centre(&picture);
         }
         let (short, most) = (picture.width.min(picture.height), LARGEST * self.size[0].max(self.size[1]));
         if short <= most {
-            return picture;
+            return Ok(picture);
         }
         let scaled = |side: u32| (u64::from(side) * u64::from(most) / u64::from(short)) as u32;
         picture.resized(picture.whole(), [scaled(picture.width), scaled(picture.height)])
     }
 
     /// A prepared picture as it is trained on.
-    pub fn train(&self, prepared: &Picture, rng: &mut impl Rng) -> Picture {
+    pub fn train(&self, prepared: &Picture, rng: &mut impl Rng) -> Result<Picture, String> {
         let [height, width] = self.size;
         let mut image = match self.random_crop {
             false => prepared.clone(),
             true => {
                 let [left, top, w, h] = random_crop([prepared.width, prepared.height], rng);
                 let part = prepared.cut([left, top], [w, h]);
-                if [w, h] == [width, height] { part } else { part.resized(part.whole(), [width, height]) }
+                if [w, h] == [width, height] { part } else { part.resized(part.whole(), [width, height])? }
             }
         };
         if let Some(jitter) = &self.jitter {
             jitter.apply(&mut image, rng);
         }
-        image
+        Ok(image)
     }
 
     /// A prepared picture as it is measured on.
-    pub fn test(&self, prepared: &Picture) -> Picture {
-        if self.random_crop { self.centre(prepared) } else { prepared.clone() }
+    pub fn test(&self, prepared: &Picture) -> Result<Picture, String> {
+        if self.random_crop { self.centre(prepared) } else { Ok(prepared.clone()) }
     }
 
     /// The picture's shorter side resized to the image's over 0.875 (over 1 without a margin), then the centre. Only the
     /// pixels of the centre are computed.
-    fn centre(&self, picture: &Picture) -> Picture {
+    fn centre(&self, picture: &Picture) -> Result<Picture, String> {
         let [height, width] = self.size;
         if !self.margin && [picture.width, picture.height] == [width, height] {
-            return picture.clone();
+            return Ok(picture.clone());
         }
         let wanted = |side: u32| if self.margin { (f64::from(side) / CENTRE).round() as u64 } else { side.into() };
         let (w, h) = (u64::from(picture.width), u64::from(picture.height));
@@ -89,8 +91,10 @@ impl Transform {
         let (new_w, new_h) = if fit_w * h >= fit_h * w { (fit_w, fit_w * h / w) } else { (fit_h * w / h, fit_h) };
         let span = |side: u32, new: u64, old: u64| {
             let first = ((new - u64::from(side)) as f64 / 2.0).round_ties_even();
-            let scale = old as f64 / new as f64;
-            (first * scale, f64::from(side) * scale)
+            let scaled = |v: f64| v * old as f64 / new as f64;
+            // Rounding must not lead out of the picture, not by one bit.
+            let start = scaled(first);
+            (start, scaled(side.into()).min(old as f64 - start))
         };
         let ((left, across), (top, down)) = (span(width, new_w, w), span(height, new_h, h));
         picture.resized([left, top, across, down], [width, height])
@@ -202,15 +206,32 @@ mod tests {
     fn the_centre_is_a_resized_pictures_centre() {
         // A slope across: what resizing to 256 of 512 and cutting 224 leaves begins 16 pixels in, 32 of the source's.
         let slope = picture(512, 1024, 1, |x, _, _| (x / 2) as u8);
-        let image = transform([224, 224]).test(&slope);
+        let image = transform([224, 224]).test(&slope).unwrap();
         assert_eq!((image.width, image.height), (224, 224));
         for x in 0..224 {
             assert!((i32::from(image.pixels[x]) - (16 + x as i32)).abs() <= 1, "{x}: {}", image.pixels[x]);
         }
         // The same by way of the whole resized picture.
         let noise = picture(300, 200, 3, |x, y, c| (x * 7 + y * 13 + c * 50 + x * y) as u8);
-        let whole = noise.resized(noise.whole(), [55, 37]).cut([12, 2], [32, 32]);
-        assert_eq!(transform([32, 32]).test(&noise), whole);
+        let whole = noise.resized(noise.whole(), [55, 37]).unwrap().cut([12, 2], [32, 32]);
+        assert_eq!(transform([32, 32]).test(&noise).unwrap(), whole);
+    }
+
+    #[test]
+    fn the_centre_lies_within_a_picture_of_any_size() {
+        for size in [28, 50, 224, 299] {
+            for margin in [false, true] {
+                let t = Transform { random_crop: false, margin, ..transform([size, size]) };
+                for side in 1..600 {
+                    for (w, h) in [(side, side), (side, 31), (47, side)] {
+                        let flat = Picture { width: w, height: h, channels: 1, pixels: vec![90; (w * h) as usize] };
+                        let image = t.centre(&flat).unwrap_or_else(|e| panic!("{w} x {h} to {size}: {e}"));
+                        assert_eq!((image.width, image.height), (size, size));
+                        assert!(image.pixels.iter().all(|v| *v == 90), "{w} x {h} to {size}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
@@ -219,23 +240,28 @@ mod tests {
         for (w, h) in [(1, 1), (1, 3000), (3000, 1), (20, 28), (28, 20), (500, 300)] {
             let noise = picture(w, h, 3, |x, y, c| (x * 5 + y * 3 + c) as u8);
             for t in [transform([28, 20]), plain, Transform { margin: true, ..plain }] {
-                let prepared = t.prepare(noise.clone());
+                let prepared = t.prepare(noise.clone()).unwrap();
                 for image in [t.train(&prepared, &mut rng(3)), t.test(&prepared)] {
+                    let image = image.unwrap();
                     assert_eq!((image.width, image.height, image.pixels.len()), (20, 28, 1680), "{w} x {h}");
                 }
             }
             if (w, h) == (20, 28) {
-                assert_eq!(plain.test(&plain.prepare(noise.clone())), noise, "an image of the size stays as it is");
+                assert_eq!(
+                    plain.test(&plain.prepare(noise.clone()).unwrap()).unwrap(),
+                    noise,
+                    "an image of the size stays as it is"
+                );
             }
         }
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let kept = transform([10, 10]).prepare(picture(90, 60, 1, |x, _, _| x as u8));
+        let kept = transform([10, 10]).prepare(picture(90, 60, 1, |x, _, _| x as u8)).unwrap();
         assert_eq!((kept.width, kept.height), (60, 40));
         let small = picture(90, 40, 1, |x, _, _| x as u8);
-        assert_eq!(transform([10, 10]).prepare(small.clone()), small);
+        assert_eq!(transform([10, 10]).prepare(small.clone()).unwrap(), small);
     }
 
     #[test]

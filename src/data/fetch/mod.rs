@@ -90,7 +90,14 @@ pub fn fetch(request: &Request, progress: &mut dyn Progress) -> Result<Outcome> 
     fs::create_dir_all(&stage).map_err(Error::io(&stage, "create"))?;
     let staged = fill(request, &arrived, &stage, progress);
     let done = staged.and_then(|files| finish(request, &stage, &target, files, progress));
-    done.inspect_err(|_| drop(remove_folder(&stage)))?;
+    done.inspect_err(|e| {
+        let _ = remove_folder(&stage);
+        // Downloads stay for the next try, but for those that no sum vouches for where the set turned out to be wrong.
+        if request.from.is_empty() && matches!(e, Error::Data { .. }) {
+            let doubtful = manifest.download.iter().zip(&arrived).filter(|(d, _)| d.known().sum.is_none());
+            doubtful.for_each(|(_, file)| drop(fs::remove_file(file)));
+        }
+    })?;
     remove_folder(&inbox)?;
     Ok(Outcome::Installed(target))
 }
@@ -111,11 +118,20 @@ fn fill(request: &Request, arrived: &[PathBuf], stage: &Path, progress: &mut dyn
     }
     for (download, file) in all().filter(|(d, _)| !d.is_archive() || request.keep_archive) {
         let place = stage.join(download.file_name());
-        let put = if fetched { fs::rename(file, &place) } else { fs::copy(file, &place).map(drop) };
+        let put = if fetched { link(file, &place) } else { fs::copy(file, &place).map(drop) };
         put.map_err(Error::io(&place, "write"))?;
         files.push(download.file_name().to_string());
     }
     Ok(files)
+}
+
+/// Gives a download a second name; where the file system has no links, a copy.
+fn link(file: &Path, place: &Path) -> std::io::Result<()> {
+    match fs::hard_link(file, place) {
+        // Two downloads bring it, of which `finish` tells; a copy could write onto itself.
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => fs::copy(file, place).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// Checks the staged set, makes it durable, and renames it to its place.

@@ -65,8 +65,10 @@ fn against_list(home: &Path, list: &[(String, String)], progress: &mut dyn Progr
 
 /// Reads the set as training would, and counts.
 fn images(manifest: &Manifest, dir: &Path) -> Verdict {
-    let set = match data::load(manifest, Some(dir), Splits { train: true, test: true }) {
-        Ok(set) => set,
+    let loaded = data::splits(manifest, Some(dir))
+        .and_then(|splits| Ok((splits == Splits::BOTH, data::load(manifest, Some(dir), splits)?)));
+    let (split, set) = match loaded {
+        Ok(loaded) => loaded,
         Err(e) => return Verdict::Wrong(e.to_string().replace("\n ", ";")),
     };
     let count = |split: &Option<Box<dyn data::Source>>| split.as_ref().map_or(0, |s| s.len());
@@ -75,6 +77,15 @@ fn images(manifest: &Manifest, dir: &Path) -> Verdict {
         Format::Folder => "which were not decoded",
         _ => "every label in range",
     };
+    if !split {
+        let found = format!("{} images without a split, {seen}", train + test);
+        // Where --val-split makes the split, only the sum is known.
+        return match manifest.images.map(|images| images.train + images.test) {
+            Some(wanted) if wanted == train + test => Verdict::Right(found),
+            Some(wanted) => Verdict::Wrong(format!("{} images without a split, not {wanted}", train + test)),
+            None => Verdict::Unknown(format!("{found}; the manifest does not say how many there should be")),
+        };
+    }
     let found = format!("{train} training and {test} test images, {seen}");
     match manifest.images {
         Some(images) if (images.train, images.test) == (train, test) => Verdict::Right(found),

@@ -11,7 +11,7 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub(super) use scan::{EXPECTED, class_names};
 use scan::{Found, Layout};
@@ -78,13 +78,27 @@ pub(super) fn load(
             (find(splits.train)?, find(splits.test)?)
         }
     };
-    let open = |found: Option<Found>, train| found.map(|f| Folder::new(manifest, f, train, reading)).transpose();
+    // One bound for both: together they keep no more than was allowed.
+    let room = Arc::new(AtomicU64::new(reading.cache));
+    let open = |found: Option<Found>, train| found.map(|f| Folder::new(manifest, f, train, reading, &room)).transpose();
     Ok((open(train, true)?, open(test, false)?))
 }
 
-/// Whether the folder `dir` has images to train on and others to measure on.
-pub(super) fn has_split(dir: &Path) -> bool {
-    matches!(Layout::of(dir), Ok(Layout::Split { train: Some(_), test: Some(_) }))
+/// Whether the folder `dir` looks like the set's: it has a folder for each of its classes and no other, or, where the
+/// manifest leaves the classes open, images to train on and others to measure on.
+pub(super) fn is_of(manifest: &Manifest, dir: &Path) -> bool {
+    match Layout::of(dir) {
+        Err(_) => false,
+        Ok(layout) if manifest.classes.is_empty() => {
+            matches!(layout, Layout::Split { train: Some(_), test: Some(_) })
+        }
+        Ok(layout) => layout.has_classes(names(manifest)),
+    }
+}
+
+/// The names of the class folders, in the order of the classes.
+fn names(manifest: &Manifest) -> &[String] {
+    if manifest.folders.is_empty() { &manifest.classes } else { &manifest.folders }
 }
 
 /// Whether the folder `dir` has no split of its own.
@@ -92,16 +106,23 @@ pub(super) fn lacks_split(dir: &Path) -> Result<bool> {
     Ok(matches!(Layout::of(dir)?, Layout::Whole(_)))
 }
 
+/// The splits that the folder `dir` has without being cut in two: one that lacks a split has images to train on alone.
+pub(super) fn splits(dir: &Path) -> Result<Splits> {
+    Ok(match Layout::of(dir)? {
+        Layout::Split { train, test } => Splits { train: train.is_some(), test: test.is_some() },
+        Layout::Whole(_) => Splits { train: true, test: false },
+    })
+}
+
 impl Folder {
-    fn new(manifest: &Manifest, found: Found, train: bool, reading: &Reading) -> Result<Self> {
+    fn new(manifest: &Manifest, found: Found, train: bool, reading: &Reading, room: &Arc<AtomicU64>) -> Result<Self> {
         let Found { root, files, refused } = found;
         if let (true, Some((path, what))) = (reading.strict, refused.first()) {
             return Err(Error::data(root.join(path), what, "remove the file, or leave --strict out"));
         }
         let missing = |label: &usize| files.binary_search_by_key(label, |(l, _)| *l as usize).is_err();
         if let (true, Some(label)) = (train, (0..manifest.classes.len()).find(missing)) {
-            let names = if manifest.folders.is_empty() { &manifest.classes } else { &manifest.folders };
-            let what = format!("the class folder `{}` is missing or holds no image", names[label]);
+            let what = format!("the class folder `{}` is missing or holds no image", names(manifest)[label]);
             return Err(Error::data(root, what, remark(&refused).unwrap_or_else(|| "add images to it".into())));
         }
         if files.is_empty() {
@@ -121,7 +142,7 @@ impl Folder {
         Ok(Self {
             root,
             channels: manifest.channels,
-            cache: Cache::new(files.len(), reading.cache),
+            cache: Cache::new(files.len(), room.clone()),
             files,
             transform,
             reading: *reading,
@@ -130,20 +151,20 @@ impl Folder {
         })
     }
 
-    /// Image `i` ready for the random part of its transform, or what is wrong with it.
-    fn prepared(&self, i: usize) -> Result<Cow<'_, Picture>, String> {
+    /// Image `i` ready for the random part of its transform, or what is wrong with it. That it cannot be read at all (a
+    /// disk that is gone, too many open files) says nothing of the image: the outer error.
+    fn prepared(&self, i: usize) -> Result<Result<Cow<'_, Picture>, String>> {
         if let Some(kept) = self.cache.get(i) {
-            return Ok(Cow::Borrowed(kept));
+            return Ok(Ok(Cow::Borrowed(kept)));
         }
-        let mut bytes = Vec::new();
-        let open = File::open(self.root.join(&self.files[i].1));
-        let read = open.and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
-        match read {
-            Err(e) => return Err(e.to_string()),
-            Ok(_) if bytes.len() as u64 > MAX_FILE => return Err(format!("more than {MAX_FILE} bytes")),
-            Ok(_) => {}
+        let (path, mut bytes) = (self.root.join(&self.files[i].1), Vec::new());
+        let read = File::open(&path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+        read.map_err(Error::io(path, "read"))?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Ok(Err(format!("more than {MAX_FILE} bytes")));
         }
-        Ok(self.cache.keep(i, self.transform.prepare(decode(&bytes, self.channels)?)))
+        let picture = decode(&bytes, self.channels).and_then(|picture| self.transform.prepare(picture));
+        Ok(picture.map(|picture| self.cache.keep(i, picture)))
     }
 
     /// Image `i`, or the next whole one of its class where it is damaged: labels and counts stay as they are.
@@ -155,7 +176,7 @@ impl Folder {
             if self.damaged().contains_key(&(at as u32)) {
                 continue;
             }
-            match self.prepared(at) {
+            match self.prepared(at)? {
                 Ok(picture) => return Ok(picture),
                 Err(what) if self.reading.strict => {
                     let hint = "replace or remove the file, or leave --strict out";
@@ -203,7 +224,8 @@ impl Source for Folder {
                     self.transform.train(&picture, &mut keyed_rng(b"s3gpu crop&color", self.reading.seed, place))
                 }
             };
-            image.planar(to);
+            let wrong = |what| Error::data(self.root.join(&self.files[*index as usize].1), what, "remove the file");
+            image.map_err(wrong)?.planar(to);
         }
         Ok(())
     }
@@ -238,13 +260,14 @@ fn remark(files: &[(PathBuf, String)]) -> Option<String> {
 #[derive(Debug)]
 struct Cache {
     slots: Vec<OnceLock<Picture>>,
-    left: AtomicU64,
+    /// Bytes that may still be kept, shared with the set's other split.
+    left: Arc<AtomicU64>,
 }
 
 impl Cache {
-    fn new(images: usize, bytes: u64) -> Self {
-        let slots = if bytes == 0 { 0 } else { images };
-        Self { slots: (0..slots).map(|_| OnceLock::new()).collect(), left: AtomicU64::new(bytes) }
+    fn new(images: usize, left: Arc<AtomicU64>) -> Self {
+        let slots = if left.load(Ordering::Relaxed) == 0 { 0 } else { images };
+        Self { slots: (0..slots).map(|_| OnceLock::new()).collect(), left }
     }
 
     fn get(&self, i: usize) -> Option<&Picture> {

@@ -53,6 +53,12 @@ impl Layout {
         }
     }
 
+    /// Whether the class folders have these names, in any order.
+    pub fn has_classes(&self, names: &[String]) -> bool {
+        folders(self.classes())
+            .is_ok_and(|found| found.len() == names.len() && names.iter().all(|name| found.contains(name)))
+    }
+
     /// The folder whose class folders name the classes.
     fn classes(&self) -> &Path {
         match self {
@@ -118,7 +124,7 @@ pub(super) struct Found {
 
 /// Finds all images below `root`, whose folders are some of the manifest's classes, with `threads` that look into files.
 pub(super) fn images(manifest: &Manifest, root: &Path, threads: usize) -> Result<Found> {
-    let names = if manifest.folders.is_empty() { &manifest.classes } else { &manifest.folders };
+    let names = super::names(manifest);
     let mut labels = Vec::new();
     for folder in folders(root)? {
         let Some(label) = names.iter().position(|name| *name == folder) else {
@@ -145,7 +151,7 @@ pub(super) fn images(manifest: &Manifest, root: &Path, threads: usize) -> Result
         parts.into_iter().flat_map(|part| part.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
     });
     for ((label, path), verdict) in candidates.into_iter().zip(verdicts) {
-        match verdict {
+        match verdict? {
             None => found.files.push((label, path)),
             Some(what) => found.refused.push((path, what)),
         }
@@ -171,20 +177,20 @@ fn walk(root: &Path, folder: &Path, depth: usize, each: &mut impl FnMut(PathBuf)
     Ok(())
 }
 
-/// What is wrong with a file by its first bytes, if anything.
-fn look(path: &Path) -> Option<String> {
+/// What is wrong with a file by its first bytes, if anything; an error where the system refuses to read it.
+fn look(path: &Path) -> Result<Option<String>> {
     // Before it is opened: to open a pipe would wait for its writer.
     match fs::metadata(path) {
-        Ok(found) if !found.is_file() => return Some("not a regular file".into()),
+        Ok(found) if !found.is_file() => return Ok(Some("not a regular file".into())),
         Ok(_) => {}
-        Err(e) => return Some(e.to_string()),
+        // A link that leads nowhere is no file.
+        Err(e) if path.is_symlink() => return Ok(Some(e.to_string())),
+        Err(e) => return Err(Error::io(path, "read")(e)),
     }
     let mut head = Vec::with_capacity(HEAD);
     let read = File::open(path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
-    match read {
-        Ok(_) => sniff(&head).err(),
-        Err(e) => Some(e.to_string()),
-    }
+    read.map_err(Error::io(path, "read"))?;
+    Ok(sniff(&head).err())
 }
 
 /// Cuts a split in two: of each class, the share `test` (at least one image, at most all but one), chosen by the seed.

@@ -146,6 +146,24 @@ fn what_is_kept_is_not_read_again() {
 }
 
 #[test]
+fn both_splits_share_the_bound_of_what_is_kept() {
+    let dir = pets();
+    let shared = |room| open(dir.path(), Reading { cache: room, augment: false, ..Reading::default() }).unwrap();
+    // Prepared without augmentation all are 16 by 16; there are four to measure on, and room for one of them or for all.
+    let image = 3 * 16 * 16;
+    for (room, whole) in [(9 * image, false), (12 * image, true)] {
+        let set = shared(room);
+        let (train, test) = (set.train.unwrap(), set.test.unwrap());
+        all(&*train, View::Test);
+        all(&*test, View::Test);
+        fs::rename(dir.path().join("val"), dir.path().join("away")).unwrap();
+        assert!(test.fill(&[0], View::Test, &mut [0; 768]).is_ok());
+        assert_eq!(test.fill(&[3], View::Test, &mut [0; 768]).is_ok(), whole, "room for {room} bytes");
+        fs::rename(dir.path().join("away"), dir.path().join("val")).unwrap();
+    }
+}
+
+#[test]
 fn pictures_of_the_size_stay_as_they_are_with_padded_crops() {
     let dir = tempfile::tempdir().unwrap();
     let small = picture(16, 16, 2);
@@ -289,6 +307,25 @@ fn damaged_images_are_replaced_within_their_class_and_named() {
         let text = strict.fill(&[1], View::Test, &mut [0; 768]).unwrap_err().to_string();
         assert!(text.contains("cat/1.jpg") && text.contains("leave --strict out"), "{text}");
     }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_not_a_damaged_one() {
+    let dir = pets();
+    let train = open(dir.path(), Reading::default()).unwrap().train.unwrap();
+    let (path, away) = (dir.path().join("train/cat/1.jpg"), dir.path().join("away"));
+    fs::rename(&path, &away).unwrap();
+    let refused = || train.fill(&[1], View::Test, &mut [0; 768]).unwrap_err();
+    let gone = refused();
+    assert!(matches!(gone, Error::Io { .. }) && gone.to_string().contains("cat/1.jpg: cannot read"), "{gone}");
+    // A folder in its place opens, but cannot be read.
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(refused(), Error::Io { .. }));
+    // Nothing is held against it when it is back.
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&away, &path).unwrap();
+    assert_ne!(shown(&*train, &[1], View::Test), shown(&*train, &[2], View::Test));
+    assert_eq!(train.remarks(), Vec::<String>::new());
 }
 
 #[test]
