@@ -217,7 +217,7 @@ fn a_folder_without_a_split_is_fetched_and_trained_on() {
     let server = Server::of(&archive(&members));
     let open = two_folders().replace("folders = [\"n01\", \"n02\"]\n", "");
     let open = open.replace("classes = [\"dark\", \"light\"]\n", "");
-    for (own, classes) in [(two_folders(), "dark"), (open, "n01")] {
+    for own in [two_folders(), open] {
         for flags in ["", " --data-dir sets"] {
             let place = Place::new();
             let toml = format!(
@@ -237,7 +237,6 @@ fn a_folder_without_a_split_is_fetched_and_trained_on() {
             );
             let said = run(&place, &train).ok();
             assert!(said.err.contains("8 training images, 4 test images"), "{}", said.err);
-            assert!(String::from_utf8_lossy(&place.get("run/config.toml")).contains(classes));
             if !flags.is_empty() {
                 fs::remove_file(place.path("sets/mine/n01/0.png")).expect("a file");
                 let said = run(&place, &format!("dataset verify mine.toml{flags}"));

@@ -239,6 +239,9 @@ fn hostile_and_damaged_archives_leave_nothing() {
         (with(E::Regular, inside, &zeros[..200_000], ""), &["more than the 200000 bytes"]),
         // What is not unpacked is bounded, too.
         (with(E::Regular, "other", &zeros, ""), &["far more bytes"]),
+        // Names are read into memory.
+        (with(E::GNULongName, "././@LongLink", &zeros[..3 << 20], ""), &["cannot be unpacked", "name takes more than"]),
+        (with(E::XHeader, "x", &zeros[..3 << 20], ""), &["cannot be unpacked", "name takes more than"]),
         (archive(&[("other/data_batch_1.bin", &one)]), &["no member cifar-10-batches-bin/*.bin"]),
         (cut, &["damaged"]),
         (crc, &["cannot be unpacked"]),

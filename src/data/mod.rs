@@ -203,7 +203,10 @@ pub fn lacks_split(manifest: &Manifest, data_dir: Option<&Path>) -> Result<bool>
 /// As [`complete`].
 pub fn splits(manifest: &Manifest, data_dir: Option<&Path>) -> Result<Splits> {
     match manifest.format {
-        Format::Folder => folder::splits(&place::Places::new(data_dir).find(manifest)?),
+        Format::Folder => {
+            let dir = place::Places::new(data_dir).find(manifest)?;
+            folder::splits(&dir).map_err(|e| place::advised(e, manifest, data_dir))
+        }
         _ => Ok(Splits::BOTH),
     }
 }

@@ -9,6 +9,7 @@ use flate2::read::MultiGzDecoder;
 
 use super::Progress;
 use crate::data::origin::{Download, is_plain_path};
+use crate::data::tarball::each_member;
 use crate::error::{Error, Result};
 
 const DAMAGED: &str = "the archive is damaged or not the one that the manifest means: fetch it again";
@@ -45,16 +46,19 @@ pub(super) fn unpack(
     let bounded = Bounded { inner: stream, left: bytes.saturating_mul(2).saturating_add(SLACK) };
     let mut unpacker = Unpacker { archive, rules, into, left: bytes, files: Vec::new() };
     let mut found = vec![false; rules.members.len()];
-    let mut tar = tar::Archive::new(bounded);
     let mut told = 0;
-    for entry in tar.entries().map_err(|e| unpacker.damaged(&e))? {
-        let entry = entry.map_err(|e| unpacker.damaged(&e))?;
-        unpacker.member(entry, &mut found)?;
-        progress.advance(read.get() - told);
-        told = read.get();
-    }
+    let mut rest = each_member(
+        bounded,
+        |e| damaged(archive, &e),
+        |entry| {
+            unpacker.member(entry, &mut found)?;
+            progress.advance(read.get() - told);
+            told = read.get();
+            Ok(())
+        },
+    )?;
     // To the end, so that gzip's own sum is checked.
-    io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(|e| unpacker.damaged(&e))?;
+    io::copy(&mut rest, &mut io::sink()).map_err(|e| damaged(archive, &e))?;
     if let Some(missing) = rules.members.iter().zip(&found).find(|(_, found)| !**found) {
         return Err(Error::data(archive, format!("it has no member {}", missing.0), DAMAGED));
     }
@@ -71,20 +75,20 @@ struct Unpacker<'a> {
     files: Vec<String>,
 }
 
-impl Unpacker<'_> {
-    fn damaged(&self, e: &io::Error) -> Error {
-        match e.get_ref().is_some_and(|e| e.is::<TooLong>()) {
-            true => self.hostile("it unpacks to far more bytes than the manifest's `unpacked` says"),
-            false => Error::data(self.archive, format!("it cannot be unpacked: {e}"), DAMAGED),
-        }
+fn damaged(archive: &Path, e: &io::Error) -> Error {
+    match e.get_ref().is_some_and(|e| e.is::<TooLong>()) {
+        true => Error::data(archive, "it unpacks to far more bytes than the manifest's `unpacked` says", HOSTILE),
+        false => Error::data(archive, format!("it cannot be unpacked: {e}"), DAMAGED),
     }
+}
 
+impl Unpacker<'_> {
     fn hostile(&self, what: impl Into<String>) -> Error {
         Error::data(self.archive, what, HOSTILE)
     }
 
     /// Writes a member if it is a wanted one, and notes in `found` which patterns it matches.
-    fn member(&mut self, mut entry: tar::Entry<impl Read>, found: &mut [bool]) -> Result<()> {
+    fn member(&mut self, entry: &mut tar::Entry<impl Read>, found: &mut [bool]) -> Result<()> {
         let kind = entry.header().entry_type();
         if kind.is_pax_global_extensions() {
             return Ok(());
@@ -99,7 +103,7 @@ impl Unpacker<'_> {
             };
             return Err(self.hostile(format!("its member {shown:?} is {what}")));
         }
-        let path = entry.path().map_err(|e| self.damaged(&e))?.into_owned();
+        let path = entry.path().map_err(|e| damaged(self.archive, &e))?.into_owned();
         let Some(path) = plain(&path) else {
             return Err(self.hostile(format!("its member {shown:?} has a path that leads out of the archive")));
         };
@@ -123,7 +127,7 @@ impl Unpacker<'_> {
         }
         self.left -= entry.size();
         let name = path.splitn(self.rules.strip + 1, '/').last().unwrap_or_default().to_string();
-        self.write(&mut entry, &name)?;
+        self.write(entry, &name)?;
         self.files.push(name);
         Ok(())
     }
@@ -141,7 +145,7 @@ impl Unpacker<'_> {
         };
         let (size, mut written, mut buffer) = (entry.size(), 0, vec![0; 1 << 16]);
         loop {
-            let n = entry.read(&mut buffer).map_err(|e| self.damaged(&e))?;
+            let n = entry.read(&mut buffer).map_err(|e| damaged(self.archive, &e))?;
             if n == 0 {
                 break;
             }

@@ -19,6 +19,9 @@ const BREAKS: u32 = 8;
 /// A server that says nothing for so long is given up.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// Bytes of a file at most where neither the manifest nor the server says how many there are.
+const UNANNOUNCED: u64 = 64 << 30;
+
 /// Why a try did not bring the whole file.
 enum Failure {
     /// The connection ended in the middle.
@@ -213,7 +216,7 @@ impl Server<'_> {
         file.seek(SeekFrom::Start(start)).map_err(io("write"))?;
 
         progress.begin(&format!("fetching {}", self.url), total, start);
-        let limit = total.map_or(u64::MAX, |total| total - start);
+        let limit = total.map_or(UNANNOUNCED, |total| total - start);
         let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
         let (mut got, mut buffer) = (0, vec![0; 1 << 16]);
         loop {
