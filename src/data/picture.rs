@@ -7,7 +7,7 @@ use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-/// Bytes of a decoded picture at most, in the file's own form; 89 megapixels of 8-bit RGB.
+/// Bytes of a decoded picture at most, in the file's own form and in the wanted one; 89 megapixels of 8-bit RGB.
 const MAX_DECODED: u64 = 256 << 20;
 /// Bytes of a file's beginning that tell its format.
 pub(super) const HEAD: usize = 32;
@@ -43,7 +43,7 @@ pub(super) fn sniff(head: &[u8]) -> Result<ImageFormat, String> {
 /// Decodes a file's bytes upright, as its EXIF says: RGB where `channels` is 3, grey where it is 1. Grey, CMYK and 16-bit
 /// pictures are converted, alpha is dropped, and of an animation the first frame is taken.
 ///
-/// Or what is wrong with it. Nothing larger than [`MAX_DECODED`] is allocated, whatever the file says.
+/// Or what is wrong with it. No picture is larger than [`MAX_DECODED`] at any stage, whatever the file says.
 pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Picture, String> {
     let format = sniff(&bytes[..bytes.len().min(HEAD)])?;
     if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
@@ -51,7 +51,7 @@ pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Picture, String> {
         return Err("truncated: the JPEG has no end".into());
     }
     // A decoder that gives up by a panic has met a damaged file like any other.
-    let image = catch_unwind(|| read(bytes, format)).map_err(|_| "its decoder failed".to_string())??;
+    let image = catch_unwind(|| read(bytes, format, channels)).map_err(|_| "its decoder failed".to_string())??;
     let (width, height, pixels) = match channels {
         1 => {
             let grey = image.into_luma8();
@@ -65,14 +65,17 @@ pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Picture, String> {
     Ok(Picture { width, height, channels: if channels == 1 { 1 } else { 3 }, pixels })
 }
 
-fn read(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, String> {
+fn read(bytes: &[u8], format: ImageFormat, channels: usize) -> Result<DynamicImage, String> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_DECODED);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits.clone());
     let said = |e: image::ImageError| e.to_string();
     let mut decoder = reader.into_decoder().map_err(said)?;
-    let ((width, height), size) = (decoder.dimensions(), decoder.total_bytes());
+    let (width, height) = decoder.dimensions();
+    // A grey file has a third of the bytes that it becomes.
+    let converted = u64::from(width).saturating_mul(height.into()).saturating_mul(channels as u64);
+    let size = decoder.total_bytes().max(converted);
     if size > MAX_DECODED || width == 0 || height == 0 {
         return Err(format!("{width} x {height} pixels take {size} bytes, but at most {MAX_DECODED} are decoded"));
     }
@@ -226,6 +229,22 @@ mod tests {
                 assert!(cut.is_err() || format != ImageFormat::Jpeg && at > whole.len() / 2, "{format:?}, {at} bytes");
             }
         }
+    }
+
+    #[test]
+    fn a_grey_file_that_would_grow_too_large_is_refused() {
+        // A header of 16000 x 16000 pixels of one bit: 256 MB as grey, three times as much as RGB.
+        let chunk = |kind: &[u8], data: &[u8]| {
+            let body = [kind, data].concat();
+            [&(data.len() as u32).to_be_bytes()[..], &body, &crc32fast::hash(&body).to_be_bytes()].concat()
+        };
+        let side = 16_000u32.to_be_bytes();
+        let header = chunk(b"IHDR", &[&side[..], &side, &[1, 0, 0, 0, 0]].concat());
+        let png = [&b"\x89PNG\r\n\x1a\n"[..], &header, &chunk(b"IDAT", &[0; 8]), &chunk(b"IEND", &[])].concat();
+        let refusal = decode(&png, 3).unwrap_err();
+        assert!(refusal.contains("16000 x 16000 pixels take 768000000 bytes"), "{refusal}");
+        let refusal = decode(&png, 1).unwrap_err();
+        assert!(!refusal.contains("at most"), "{refusal}");
     }
 
     #[test]
