@@ -39,7 +39,7 @@ pub fn packed(bytes: &[u8]) -> Vec<u8> {
 pub fn summed(bytes: &[u8]) -> Vec<u8> {
     const BLOCK: usize = 512;
     let mut tar = bytes.to_vec();
-    let mut at = 0;
+    let mut at = 0usize;
     while let Some(block) = tar.get_mut(at..at.saturating_add(BLOCK)) {
         let mut header = tar::Header::from_byte_slice(block).clone();
         if block.iter().any(|byte| *byte != 0) {
