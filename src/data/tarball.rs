@@ -47,7 +47,6 @@ pub(super) fn each_member<R: Read>(
         each(&mut entry)?;
         io::copy(&mut entry, &mut io::sink()).map_err(&broken)?;
     }
-    drop(entries);
     Ok(tar.into_inner().inner)
 }
 
