@@ -221,7 +221,7 @@ mod tests {
                 let mut bytes = whole.to_vec();
                 bytes[at] ^= 0x55;
                 // Some flips only change a colour; none may make a decoder panic, which `decode` would hide.
-                if let Ok(image) = read(&bytes, format) {
+                if let Ok(image) = read(&bytes, format, 3) {
                     assert!(u64::from(image.width()) * u64::from(image.height()) <= MAX_DECODED, "byte {at}");
                 }
                 let cut = decode(&whole[..at], 3);
