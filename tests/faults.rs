@@ -37,7 +37,7 @@ fn wrong_flags_and_values() {
         ("--eval-every 0", &["--eval-every is 0", "from 1"]),
         ("--width 0", &["--width is 0", "from 1"]),
         ("--rung conv_forward_fast", &["conv_forward_fast", "conv_forward_naive"]),
-        ("--dataset shapes", &["--data-dir data", "drop --data-dir"]),
+        ("--dataset shapes", &["reads no --data-dir", "drop --data-dir"]),
     ] {
         place.refuses(&with(TRAIN, flags), 2, words);
     }
