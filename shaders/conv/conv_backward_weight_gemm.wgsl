@@ -16,6 +16,7 @@ struct Params {
     chunk: u32,   // images in one partial sum of the weight gradient
     subgroup: u32, // lanes of a subgroup, 0 where the adapter has none of a fixed size
     epilogue: u32, // what becomes of the input gradient on its way out: see common/epilogue.wgsl
+    packed: u32,   // 1: each weight is 0 or ± 2^k, and the slab is there as bytes too
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;           // [n, h, w, cin4]

@@ -3,6 +3,7 @@
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::compose::byte_of;
 use super::kernel::{Access, AnyCase, AnyKernel, Elem};
 use super::twin::{Arg, Args, Data, Output};
 
@@ -23,6 +24,8 @@ pub enum Fill {
     Words,
     /// Random words below the limit.
     Below(u32),
+    /// Weights as bytes ([`super::compose::PackWeights`]), on levels around 1, zero among them.
+    Packed,
     /// These floats.
     Floats(Vec<f32>),
     /// These words.
@@ -103,6 +106,16 @@ fn fill_words(fill: &Fill, len: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
         Fill::Uniform(lo, hi) => (0..len).map(|_| (lo + (hi - lo) * rng.random::<f32>()).to_bits()).collect(),
         Fill::Words => (0..len).map(|_| rng.next_u32()).collect(),
         Fill::Below(limit) => (0..len).map(|_| rng.random_range(0..*limit)).collect(),
+        Fill::Packed => {
+            let mut level = || match rng.random_range(0..8) {
+                0 => 0,
+                k => {
+                    let sign = if rng.random() { 1.0 } else { -1.0 };
+                    byte_of(sign * 2f32.powi(k - 5))
+                }
+            };
+            (0..len).map(|_| u32::from_be_bytes([0; 4].map(|_| level()))).collect()
+        }
         Fill::Floats(v) => {
             assert!(v.len() >= len, "{} floats for a binding of {len}", v.len());
             v.iter().map(|x| x.to_bits()).collect()

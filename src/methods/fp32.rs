@@ -46,6 +46,9 @@ impl Method for Fp32 {
     fn regularizer(&self, _: &Bound) -> Option<Call> {
         None
     }
+    fn powers_of_two(&self) -> bool {
+        false
+    }
     fn levels(&self, _: u32, _: &[f32]) -> Option<Levels> {
         None
     }

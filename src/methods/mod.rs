@@ -99,6 +99,8 @@ pub trait Method: Sync {
     fn update(&self, bits: u32, b: &Bound, alpha: f32, sgd: SgdParams) -> Option<Call>;
     /// The dispatch that sums the regularizer, where there is one: as many partial sums as workgroups.
     fn regularizer(&self, b: &Bound) -> Option<Call>;
+    /// Whether every weight, all through a training, is 0 or ± 2^k with k from −63 to 63, so that convolutions may read it as a byte.
+    fn powers_of_two(&self) -> bool;
     /// The levels that a layer's trained weights W lie on, for integer inference; none where they are plain floats.
     fn levels(&self, bits: u32, weight: &[f32]) -> Option<Levels>;
 }

@@ -81,6 +81,9 @@ impl Method for S3 {
         let params = S3RegularizerParams { groups: b.groups, out: b.regularizer_at };
         Some(Call::fixed(&S3Regularizer, &[b.table, b.params, b.regularizer], params))
     }
+    fn powers_of_two(&self) -> bool {
+        true
+    }
     fn levels(&self, bits: u32, _: &[f32]) -> Option<Levels> {
         Some(Levels::s3(bits))
     }

@@ -149,17 +149,16 @@ impl Lowering<'_> {
             }
             Op::Conv { stride, pad, layer } => {
                 let params = self.conv_params(&node, stride, pad, layer);
-                self.weight_gradient(p, params, [x, dy], layer, name)?;
+                self.weight_gradient(p, id, params, [x, dy], layer);
                 if source != 0 {
                     // What has arrived along the shortcut is added on the way out.
                     let (skip, gate) = (grads[source].take(), self.gate(source, id, values));
                     let bits = [(skip.is_some(), ADD), (gate.is_some(), GATE)];
                     let epilogue = bits.iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum();
                     let dx = self.activation(p, "gradient of", source);
-                    let weight_t = Ref::Buffer(self.group(layer).weight_t);
-                    let inputs = [dy, weight_t, skip.map_or(dy, |g| g.dy), gate.unwrap_or(dy)];
+                    let rung = self.rung(Family::BackwardInput, id);
+                    let inputs = [dy, self.weights(rung, layer), skip.map_or(dy, |g| g.dy), gate.unwrap_or(dy)];
                     let params = ConvParams { epilogue, ..params };
-                    let rung = self.rung(Family::BackwardInput, &params, name)?;
                     let mut sums = None;
                     let fits = |k: &&dyn AnyKernel| {
                         self.o.storage_buffers.is_none_or(|most| k.bindings().len() as u32 <= most)
@@ -220,15 +219,8 @@ impl Lowering<'_> {
     }
 
     /// dL/dW in two passes: partial sums over images, then their sum.
-    fn weight_gradient(
-        &mut self,
-        p: &mut Program,
-        params: ConvParams,
-        [x, dy]: [Ref; 2],
-        layer: usize,
-        name: &str,
-    ) -> Result<()> {
-        let rung = self.rung(Family::BackwardWeight, &params, name)?;
+    fn weight_gradient(&self, p: &mut Program, id: NodeId, params: ConvParams, [x, dy]: [Ref; 2], layer: usize) {
+        let (rung, name) = (self.rung(Family::BackwardWeight, id), self.graph.nodes[id].name.as_str());
         let params = ConvParams { chunk: choice::images_per_sum(rung, &params), ..params };
         let words = u64::from(params.chunks()) * params.weights() as u64;
         let part = p.tensor(format!("{name} partial gradients"), words, Elem::F32);
@@ -236,6 +228,5 @@ impl Lowering<'_> {
         let len4 = params.weights() as u32 / 4;
         let at = move |v: &Vars| SumPartialsParams { parts: v.n.div_ceil(params.chunk), len4, offset: params.offset };
         p.call(Call::new(&SumPartials, &[part, Ref::Buffer(self.group(layer).dweight)], at).label(name));
-        Ok(())
     }
 }

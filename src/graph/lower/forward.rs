@@ -38,8 +38,8 @@ impl Lowering<'_> {
             Op::BatchNorm { .. } => unreachable!("a batch norm is a unit"),
             Op::Conv { stride, pad, layer } => {
                 let params = self.conv_params(&node, stride, pad, layer);
-                let weight = Ref::Buffer(self.group(layer).weight);
-                let rung = self.rung(Family::Forward, &params, name)?;
+                let rung = self.rung(Family::Forward, id);
+                let weight = self.weights(rung, layer);
                 match conv::with_statistics(rung).filter(|_| train && self.feeds_norm(id)) {
                     None => p.call(conv_call(rung, params, &[x, weight, out], name)),
                     Some(fused) => {

@@ -117,6 +117,8 @@ pub struct GroupBuffers {
     pub weight_t: usize,
     /// dL/dW.
     pub dweight: usize,
+    /// Both forms of the composed weights as bytes, where a convolution reads them so.
+    pub packed: Option<[usize; 2]>,
 }
 
 /// Programs, and the persistent buffers that they share.
@@ -164,6 +166,8 @@ struct Lowering<'a> {
     bound: Vec<(MethodSpec, Bound)>,
     regularizer_parts: u32,
     rungs: BTreeMap<String, String>,
+    /// What each convolution's node takes in each direction.
+    picked: BTreeMap<(&'static str, NodeId), &'static Rung>,
 }
 
 /// A batch's losses on their way to the figures and to the backward pass.
@@ -205,7 +209,9 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered> {
         bound: Vec::new(),
         regularizer_parts: 0,
         rungs: BTreeMap::new(),
+        picked: BTreeMap::new(),
     };
+    l.pick_rungs()?;
     l.allocate();
     let (train, _) = l.program(true)?;
     let (eval, eval_logits) = l.program(false)?;
@@ -292,22 +298,49 @@ impl Lowering<'_> {
 
     fn conv_params(&self, node: &Node, stride: u32, pad: u32, layer: LayerId) -> ConvParams {
         let input = self.graph.shape(node.inputs[0]);
-        let LayerKind::Conv { shape, .. } = self.graph.layers[layer].kind else {
+        let LayerKind::Conv { shape, method } = self.graph.layers[layer].kind else {
             unreachable!("a convolution's layer")
         };
         let p = ConvParams::new(self.o.batch, input.hwc(), shape.cout, [shape.k, stride, pad]);
         let subgroup = self.o.subgroup.unwrap_or(0);
-        ConvParams { offset: self.layout.places[layer].weight / 4, subgroup, ..p }
+        let packed = method.method.powers_of_two().into();
+        ConvParams { offset: self.layout.places[layer].weight / 4, subgroup, packed, ..p }
     }
 
-    fn rung(&mut self, family: Family, p: &ConvParams, name: &str) -> Result<&'static Rung> {
-        let key = format!("{family:?}:{name}");
-        let recorded = self.o.rungs.recorded.get(&key).cloned();
-        let tuned = self.o.rungs.tuned.get(&family.key(p)).cloned();
-        let wanted: Vec<_> = recorded.into_iter().chain(self.o.rungs.forced.iter().cloned()).chain(tuned).collect();
-        let rung = conv::pick(family, p, self.o.software, &wanted)?;
-        self.rungs.insert(key, rung.name().into());
-        Ok(rung)
+    /// Which rung each convolution takes in each direction: before there are buffers, since rungs differ in those that they read.
+    fn pick_rungs(&mut self) -> Result<()> {
+        for (id, node) in self.graph.nodes.iter().enumerate() {
+            let Op::Conv { stride, pad, layer } = node.op else { continue };
+            let p = self.conv_params(node, stride, pad, layer);
+            // Nobody asks for the gradient of the images.
+            let wanted = Family::ALL.into_iter().filter(|f| *f != Family::BackwardInput || node.inputs[0] != 0);
+            for family in wanted {
+                let key = format!("{family:?}:{}", node.name);
+                let choice = &self.o.rungs;
+                let (recorded, tuned) = (choice.recorded.get(&key), choice.tuned.get(&family.key(&p)));
+                let names: Vec<_> = recorded.into_iter().chain(&choice.forced).chain(tuned).cloned().collect();
+                let rung = conv::pick(family, &p, self.o.software, &names)?;
+                self.rungs.insert(key, rung.name().into());
+                self.picked.insert((family.name(), id), rung);
+            }
+        }
+        Ok(())
+    }
+
+    /// What [`Lowering::pick_rungs`] has picked.
+    fn rung(&self, family: Family, id: NodeId) -> &'static Rung {
+        self.picked[&(family.name(), id)]
+    }
+
+    /// A layer's composed weights in the form that a rung reads.
+    fn weights(&self, rung: &Rung, layer: LayerId) -> Ref {
+        let b = self.group(layer);
+        let transposed = rung.family == Family::BackwardInput;
+        Ref::Buffer(match b.packed.filter(|_| rung.packed) {
+            Some(packed) => packed[usize::from(transposed)],
+            None if transposed => b.weight_t,
+            None => b.weight,
+        })
     }
 
     /// The parameters of a batch norm's kernels, and its layer.

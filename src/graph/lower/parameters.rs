@@ -1,13 +1,13 @@
 //! Parameters: their buffers, the dispatches that compose weights from latents, and the optimizer's.
 
-use super::super::builder::{Layer, LayerKind};
+use super::super::builder::{Layer, LayerKind, Op};
 use super::super::layout::Place;
 use super::super::plan::BufferSpec;
 use super::super::program::{Call, Program, Ref, Vars};
 use super::{GroupBuffers, Lowering, RING_SLOTS};
 use crate::kernels::Elem;
 use crate::kernels::augment::AugmentParams;
-use crate::kernels::compose::{Segment, table};
+use crate::kernels::compose::{PackWeights, PackWeightsParams, Segment, table};
 use crate::kernels::loss::{Metrics, MetricsParams, RING_WORDS};
 use crate::kernels::optim::{Accumulate, AccumulateParams, Sgd, SgdParams};
 use crate::methods::{Bound, MethodSpec};
@@ -32,7 +32,17 @@ impl Lowering<'_> {
                 weight: f32_buffer("weights", g.weights),
                 weight_t: f32_buffer("weights transposed", g.weights),
                 dweight: f32_buffer("weight gradients", g.weights),
+                packed: None,
             };
+            let packs = self.picked.iter().any(|((_, id), rung)| {
+                let Op::Conv { layer, .. } = self.graph.nodes[*id].op else { return false };
+                rung.packed && self.layout.places[layer].group == i
+            });
+            let packed = packs.then(|| {
+                ["packed weights", "packed weights transposed"]
+                    .map(|name| self.buffer(format!("{name} from {first} on"), (g.weights / 4).into(), Elem::U32))
+            });
+            let group = GroupBuffers { packed, ..group };
             if self.o.accumulates() {
                 let mut f32_buffer =
                     |name: &str, words: u32| self.buffer(format!("{name} from {first} on"), words.into(), Elem::F32);
@@ -106,6 +116,11 @@ impl Lowering<'_> {
     pub(super) fn compose(&self, p: &mut Program) {
         for (m, b) in &self.bound {
             p.call(m.method.compose(m.bits, b).label("compose"));
+        }
+        for (size, b) in self.layout.groups.iter().zip(&self.groups) {
+            let Some(packed) = b.packed else { continue };
+            let args = [b.weight, b.weight_t, packed[0], packed[1]].map(Ref::Buffer);
+            p.call(Call::fixed(&PackWeights, &args, PackWeightsParams { len4: size.weights / 4 }).label("compose"));
         }
     }
 

@@ -5,7 +5,10 @@
 //! [kh, kw, Cin, Cout] and once transposed as [kh, kw, Cout, Cin].
 
 pub mod fp32;
+mod pack;
 pub mod s3;
+
+pub use pack::{PackWeights, PackWeightsParams, byte_of, value_of};
 
 use super::{Case, Fill};
 

@@ -1,7 +1,7 @@
 //! Input gradient of a convolution with the sums that the batch norm in front of it needs for its own.
 
 use super::rungs::{BACKWARD_INPUT_GEMM, Tile};
-use super::{ConvParams, Family, cases, twins};
+use super::{ConvParams, cases, twins};
 use crate::kernels::kernel::{read, write};
 use crate::kernels::norm::BatchNormParams;
 use crate::kernels::{Arg, Args, Binding, Case, Const, Cost, Data, Elem, Fill, Kernel, Output, Source, Tolerance};
@@ -102,7 +102,7 @@ impl Kernel for BackwardInputStatsGemm {
             case.fills.push(Fill::Out);
             case
         };
-        cases::all(Family::BackwardInput, 0).into_iter().map(more).collect()
+        cases::all(&BACKWARD_INPUT_GEMM, 0).into_iter().map(more).collect()
     }
     fn cost(&self, p: &ConvParams) -> Cost {
         let (conv, elements) = (Kernel::cost(&BACKWARD_INPUT_GEMM, p), p.input() as f64);

@@ -1,6 +1,6 @@
 //! The shapes that every rung must get right.
 
-use super::{ADD, ConvParams, Family, GATE};
+use super::{ADD, ConvParams, Family, GATE, Rung};
 use crate::kernels::{Case, Fill};
 
 /// (images, [h, w, cin], cout, [k, stride, pad]): sizes around the register tiles, odd channels, strides, kernel sizes, paddings.
@@ -49,14 +49,21 @@ const SUBGROUP_SHAPES: &[(u32, [u32; 3], u32, [u32; 3])] = &[
 ];
 
 /// The shapes for subgroups of this size.
-pub(super) fn all(family: Family, subgroup: u32) -> Vec<Case<ConvParams>> {
+pub(super) fn all(rung: &Rung, subgroup: u32) -> Vec<Case<ConvParams>> {
     let case = |&(n, input, cout, conv): &(u32, [u32; 3], u32, [u32; 3])| {
-        let p = ConvParams { offset: 3, chunk: 2, subgroup, ..ConvParams::new(n, input, cout, conv) };
+        let p = ConvParams {
+            offset: 3,
+            chunk: 2,
+            subgroup,
+            packed: rung.packed.into(),
+            ..ConvParams::new(n, input, cout, conv)
+        };
         let ([h, w, c], [k, stride, pad]) = (input, conv);
         let lanes = if subgroup > 0 { format!(", subgroups of {subgroup}") } else { String::new() };
         let name = format!("{n}x{h}x{w}x{c} to {cout}, {k}x{k} stride {stride} pad {pad}{lanes}");
-        let mut fills = vec![Fill::Normal(1.0), Fill::Normal(1.0), Fill::Out];
-        if family != Family::BackwardInput {
+        let weights = if rung.packed { Fill::Packed } else { Fill::Normal(1.0) };
+        let mut fills = vec![Fill::Normal(1.0), weights, Fill::Out];
+        if rung.family != Family::BackwardInput {
             return vec![Case::new(name, p, fills)];
         }
         fills.splice(2..2, [Fill::Normal(1.0), Fill::Rectified(1.0)]);

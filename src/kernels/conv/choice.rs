@@ -18,8 +18,16 @@ struct Row {
 /// The first row that holds decides.
 const TABLE: &[Row] = &[
     // Loads cost most there, and workgroup memory is memory like any other.
-    Row { software: true, shapes: |_, _| true, order: &["subgroup", "direct", "gemm"] },
-    Row { software: false, shapes: |_, _| true, order: &["gemm", "subgroup", "direct"] },
+    Row {
+        software: true,
+        shapes: |_, _| true,
+        order: &["subgroup_packed", "subgroup", "direct_packed", "direct", "gemm"],
+    },
+    Row {
+        software: false,
+        shapes: |_, _| true,
+        order: &["gemm", "subgroup_packed", "subgroup", "direct_packed", "direct"],
+    },
 ];
 
 /// A family's rungs in the order in which they are tried on a shape; the last fits every shape on every adapter.
@@ -72,7 +80,8 @@ impl Family {
     pub fn key(self, p: &ConvParams) -> String {
         let ConvParams { n, h, w, cin4, cout4, k, stride, pad, subgroup, .. } = *p;
         let shape = format!("{n}x{h}x{w}x{} to {}, {k}x{k} stride {stride} pad {pad}", 4 * cin4, 4 * cout4);
-        format!("{} {shape}, subgroups of {subgroup}", self.name())
+        let packed = if p.packed > 0 { ", packed" } else { "" };
+        format!("{} {shape}, subgroups of {subgroup}{packed}", self.name())
     }
 }
 
@@ -98,7 +107,13 @@ mod tests {
     fn keys_tell_shapes_apart_and_not_places() {
         let p = ConvParams::new(2, [8, 8, 16], 16, [3, 1, 1]);
         assert_eq!(Family::Forward.key(&p), Family::Forward.key(&ConvParams { offset: 9, ..p }));
-        for other in [ConvParams { n: 3, ..p }, ConvParams { subgroup: 8, ..p }, ConvParams { pad: 0, ..p }] {
+        let others = [
+            ConvParams { n: 3, ..p },
+            ConvParams { subgroup: 8, ..p },
+            ConvParams { pad: 0, ..p },
+            ConvParams { packed: 1, ..p },
+        ];
+        for other in others {
             assert_ne!(Family::Forward.key(&p), Family::Forward.key(&other));
         }
         assert_ne!(Family::Forward.key(&p), Family::BackwardInput.key(&p));

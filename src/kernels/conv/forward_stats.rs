@@ -1,7 +1,7 @@
 //! Convolution with the statistics of the batch norm behind it.
 
 use super::rungs::{FORWARD_GEMM, Tile};
-use super::{ConvParams, Family, cases, twins};
+use super::{ConvParams, cases, twins};
 use crate::kernels::kernel::{read, write};
 use crate::kernels::norm::{BatchNormParams, BnStats};
 use crate::kernels::{Arg, Args, Binding, Case, Const, Cost, Data, Elem, Fill, Kernel, Output, Source, Tolerance};
@@ -73,7 +73,7 @@ impl Kernel for ForwardStatsGemm {
             case.fills.push(Fill::Out);
             case
         };
-        let mut all: Vec<_> = cases::all(Family::Forward, 0).into_iter().map(more).collect();
+        let mut all: Vec<_> = cases::all(&FORWARD_GEMM, 0).into_iter().map(more).collect();
         // Where the variance is small beside the mean.
         let p = ConvParams::new(2, [13, 10, 9], 20, [1, 1, 0]);
         let far = Fill::Uniform(0.9, 1.0);

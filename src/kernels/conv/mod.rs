@@ -15,7 +15,7 @@ pub use backward_stats::BackwardInputStatsGemm;
 pub use forward_stats::ForwardStatsGemm;
 pub use sum_partials::{SumPartials, SumPartialsParams};
 
-use super::kernel::{read, write};
+use super::kernel::{read, read_u32, write};
 use super::{AnyKernel, Args, Binding, Case, Const, Cost, Kernel, Source, Tolerance, groups_for};
 use crate::error::{Error, Result};
 
@@ -55,6 +55,8 @@ crate::params! {
         subgroup: u32,
         /// What becomes of the input gradient on its way out: bits [`ADD`], [`GATE`].
         epilogue: u32,
+        /// 1 where each weight is 0 or ± 2^k and the slab is there as bytes too ([`super::compose::PackWeights`]).
+        packed: u32,
     }
 }
 
@@ -78,6 +80,7 @@ impl ConvParams {
             chunk: 1,
             subgroup: 0,
             epilogue: 0,
+            packed: 0,
         }
     }
     /// Padded weights of the layer.
@@ -128,14 +131,16 @@ pub struct Rung {
     pub items: fn(&ConvParams) -> u64,
     /// Whether it is compiled for subgroups of [`ConvParams::subgroup`] lanes.
     pub subgroups: bool,
+    /// Whether it reads its weights as bytes.
+    pub packed: bool,
     /// Whether it can compute the shape.
     pub shape: fn(&ConvParams) -> bool,
 }
 
 impl Rung {
-    /// Whether it can compute the shape with the subgroups that there are.
+    /// Whether it can compute the shape with the subgroups and the weights that there are.
     pub fn fits(&self, p: &ConvParams) -> bool {
-        (self.shape)(p) && (!self.subgroups || p.subgroup > 0)
+        (self.shape)(p) && (!self.subgroups || p.subgroup > 0) && (!self.packed || p.packed > 0)
     }
 }
 
@@ -145,10 +150,16 @@ impl Kernel for Rung {
         self.source
     }
     fn bindings(&self) -> &'static [Binding] {
-        match self.family {
-            Family::Forward => const { &[read("x"), read("weight"), write("y")] },
-            Family::BackwardInput => const { &[read("dy"), read("weight_t"), read("skip"), read("gate"), write("dx")] },
-            Family::BackwardWeight => const { &[read("x"), read("dy"), write("part")] },
+        match (self.family, self.packed) {
+            (Family::Forward, false) => const { &[read("x"), read("weight"), write("y")] },
+            (Family::Forward, true) => const { &[read("x"), read_u32("weight"), write("y")] },
+            (Family::BackwardInput, false) => {
+                const { &[read("dy"), read("weight_t"), read("skip"), read("gate"), write("dx")] }
+            }
+            (Family::BackwardInput, true) => {
+                const { &[read("dy"), read_u32("weight_t"), read("skip"), read("gate"), write("dx")] }
+            }
+            (Family::BackwardWeight, _) => const { &[read("x"), read("dy"), write("part")] },
         }
     }
     fn consts(&self, p: &ConvParams) -> Vec<Const> {
@@ -158,11 +169,12 @@ impl Kernel for Rung {
         groups_for((self.items)(p))
     }
     fn lens(&self, p: &ConvParams) -> Vec<usize> {
+        let slab = if self.packed { p.slab() / 4 } else { p.slab() };
         match self.family {
-            Family::Forward => vec![p.input(), p.slab(), p.output()],
+            Family::Forward => vec![p.input(), slab, p.output()],
             Family::BackwardInput => {
                 let used = |bit: u32| if p.epilogue & bit != 0 { p.input() } else { 0 };
-                vec![p.output(), p.slab(), used(ADD), used(GATE), p.input()]
+                vec![p.output(), slab, used(ADD), used(GATE), p.input()]
             }
             Family::BackwardWeight => vec![p.input(), p.output(), p.chunks() as usize * p.weights()],
         }
@@ -185,13 +197,14 @@ impl Kernel for Rung {
     }
     fn cases(&self) -> Vec<Case<ConvParams>> {
         let sizes: &[u32] = if self.subgroups { &[4, 8, 16, 32, 64] } else { &[0] };
-        sizes.iter().flat_map(|s| cases::all(self.family, *s)).filter(|c| self.fits(&c.params)).collect()
+        sizes.iter().flat_map(|s| cases::all(self, *s)).filter(|c| self.fits(&c.params)).collect()
     }
     fn cost(&self, p: &ConvParams) -> Cost {
         // One operation and one more word for each of the two.
         let epilogue = f64::from(p.epilogue.count_ones()) * p.input() as f64;
         let Cost { flops, bytes } = p.cost();
-        Cost { flops: flops + epilogue, bytes: bytes + 4.0 * epilogue }
+        let saved = if self.packed { 3.0 * p.weights() as f64 } else { 0.0 };
+        Cost { flops: flops + epilogue, bytes: bytes + 4.0 * epilogue - saved }
     }
     fn subgroup(&self, p: &ConvParams) -> Option<u32> {
         self.subgroups.then_some(p.subgroup)
@@ -200,16 +213,41 @@ impl Kernel for Rung {
 
 /// A family's rungs; the last fits every shape on every adapter.
 pub fn rungs(family: Family) -> &'static [&'static Rung] {
-    use rungs::{BACKWARD_INPUT_DIRECT, BACKWARD_INPUT_GEMM, BACKWARD_INPUT_NAIVE, BACKWARD_INPUT_SUBGROUP};
-    use rungs::{BACKWARD_WEIGHT_DIRECT, BACKWARD_WEIGHT_GEMM, BACKWARD_WEIGHT_NAIVE, BACKWARD_WEIGHT_SUBGROUP};
-    use rungs::{FORWARD_DIRECT, FORWARD_GEMM, FORWARD_NAIVE, FORWARD_SUBGROUP};
+    use rungs as r;
     match family {
-        Family::Forward => const { &[&FORWARD_SUBGROUP, &FORWARD_DIRECT, &FORWARD_GEMM, &FORWARD_NAIVE] },
+        Family::Forward => {
+            const {
+                &[
+                    &r::FORWARD_SUBGROUP_PACKED,
+                    &r::FORWARD_SUBGROUP,
+                    &r::FORWARD_DIRECT_PACKED,
+                    &r::FORWARD_DIRECT,
+                    &r::FORWARD_GEMM,
+                    &r::FORWARD_NAIVE,
+                ]
+            }
+        }
         Family::BackwardInput => {
-            const { &[&BACKWARD_INPUT_SUBGROUP, &BACKWARD_INPUT_DIRECT, &BACKWARD_INPUT_GEMM, &BACKWARD_INPUT_NAIVE] }
+            const {
+                &[
+                    &r::BACKWARD_INPUT_SUBGROUP_PACKED,
+                    &r::BACKWARD_INPUT_SUBGROUP,
+                    &r::BACKWARD_INPUT_DIRECT_PACKED,
+                    &r::BACKWARD_INPUT_DIRECT,
+                    &r::BACKWARD_INPUT_GEMM,
+                    &r::BACKWARD_INPUT_NAIVE,
+                ]
+            }
         }
         Family::BackwardWeight => {
-            const { &[&BACKWARD_WEIGHT_SUBGROUP, &BACKWARD_WEIGHT_DIRECT, &BACKWARD_WEIGHT_GEMM, &BACKWARD_WEIGHT_NAIVE] }
+            const {
+                &[
+                    &r::BACKWARD_WEIGHT_SUBGROUP,
+                    &r::BACKWARD_WEIGHT_DIRECT,
+                    &r::BACKWARD_WEIGHT_GEMM,
+                    &r::BACKWARD_WEIGHT_NAIVE,
+                ]
+            }
         }
     }
 }

@@ -14,17 +14,26 @@ pub static FORWARD_NAIVE: Rung = Rung {
     consts: |_| Vec::new(),
     items: |p| 4 * vec4s(p.n * p.oh * p.ow, p.cout4),
     subgroups: false,
+    packed: false,
     shape: |_| true,
 };
 
 /// Portable, register-blocked: 8 pixels times 8 output channels an invocation.
 pub static FORWARD_DIRECT: Rung = Rung {
     family: Family::Forward,
-    source: crate::wgsl!("conv/conv_forward_direct"; "grid"),
+    source: crate::wgsl!("conv/conv_forward_direct"; "grid", "conv_forward_direct"),
     consts: |_| Vec::new(),
     items: |p| vec4s(p.n * p.oh * p.ow.div_ceil(8), p.cout4.div_ceil(2)),
     subgroups: false,
+    packed: false,
     shape: |_| true,
+};
+
+/// [`FORWARD_DIRECT`] with weights of a byte each: fewer loads.
+pub static FORWARD_DIRECT_PACKED: Rung = Rung {
+    source: crate::wgsl!("conv/conv_forward_direct_packed"; "grid", "packed", "conv_forward_direct"),
+    packed: true,
+    ..FORWARD_DIRECT
 };
 
 /// Readable: one input gradient an invocation.
@@ -34,17 +43,26 @@ pub static BACKWARD_INPUT_NAIVE: Rung = Rung {
     consts: |p| vec![("EPILOGUE", p.epilogue)],
     items: |p| 4 * vec4s(p.n * p.h * p.w, p.cin4),
     subgroups: false,
+    packed: false,
     shape: |_| true,
 };
 
 /// Portable, register-blocked: 8 pixels times 8 input channels an invocation.
 pub static BACKWARD_INPUT_DIRECT: Rung = Rung {
     family: Family::BackwardInput,
-    source: crate::wgsl!("conv/conv_backward_input_direct"; "grid", "epilogue"),
+    source: crate::wgsl!("conv/conv_backward_input_direct"; "grid", "epilogue", "conv_backward_input_direct"),
     consts: |p| vec![("EPILOGUE", p.epilogue)],
     items: |p| vec4s(p.n * p.h * p.stride * p.w.div_ceil(p.stride).div_ceil(8), p.cin4.div_ceil(2)),
     subgroups: false,
+    packed: false,
     shape: |_| true,
+};
+
+/// [`BACKWARD_INPUT_DIRECT`] with weights of a byte each: fewer loads.
+pub static BACKWARD_INPUT_DIRECT_PACKED: Rung = Rung {
+    source: crate::wgsl!("conv/conv_backward_input_direct_packed"; "grid", "epilogue", "packed", "conv_backward_input_direct"),
+    packed: true,
+    ..BACKWARD_INPUT_DIRECT
 };
 
 /// Readable: one weight's partial sum an invocation.
@@ -54,6 +72,7 @@ pub static BACKWARD_WEIGHT_NAIVE: Rung = Rung {
     consts: |_| Vec::new(),
     items: |p| u64::from(p.chunks()) * p.weights() as u64,
     subgroups: false,
+    packed: false,
     shape: |_| true,
 };
 
@@ -67,6 +86,7 @@ pub static BACKWARD_WEIGHT_DIRECT: Rung = Rung {
     },
     items: |p| vec4s(p.chunks() * p.k * p.k.div_ceil(3), p.cin4 * p.cout4),
     subgroups: false,
+    packed: false,
     shape: |_| true,
 };
 
@@ -92,7 +112,7 @@ fn shares_columns(p: &ConvParams) -> Const {
 /// 4 pixels times 16 output channels an invocation, weights handed round in a subgroup.
 pub static FORWARD_SUBGROUP: Rung = Rung {
     family: Family::Forward,
-    source: crate::wgsl!("conv/conv_forward_subgroup"; "grid"),
+    source: crate::wgsl!("conv/conv_forward_subgroup"; "grid", "conv_forward_subgroup"),
     consts: |p| {
         let block = taps_at_once(p, 1);
         let shape = [("STRIDE", p.stride), ("BLOCK", block), ("COLS", 3 * p.stride + block), shares_columns(p)];
@@ -100,13 +120,21 @@ pub static FORWARD_SUBGROUP: Rung = Rung {
     },
     items: |p| 64 * (vec4s(p.n * p.oh, p.ow.div_ceil(4)).div_ceil(64) * u64::from(p.cout4.div_ceil(4))),
     subgroups: true,
+    packed: false,
     shape: |p| p.cout4 >= 3,
+};
+
+/// [`FORWARD_SUBGROUP`] with weights of a byte each: fewer loads.
+pub static FORWARD_SUBGROUP_PACKED: Rung = Rung {
+    source: crate::wgsl!("conv/conv_forward_subgroup_packed"; "grid", "packed", "conv_forward_subgroup"),
+    packed: true,
+    ..FORWARD_SUBGROUP
 };
 
 /// 4 pixels times 16 input channels an invocation, weights handed round in a subgroup.
 pub static BACKWARD_INPUT_SUBGROUP: Rung = Rung {
     family: Family::BackwardInput,
-    source: crate::wgsl!("conv/conv_backward_input_subgroup"; "grid", "epilogue"),
+    source: crate::wgsl!("conv/conv_backward_input_subgroup"; "grid", "epilogue", "conv_backward_input_subgroup"),
     consts: |p| {
         let block = taps_at_once(p, p.stride);
         let shape =
@@ -118,7 +146,15 @@ pub static BACKWARD_INPUT_SUBGROUP: Rung = Rung {
         64 * (vec4s(p.n * rows, tiles).div_ceil(64) * u64::from(p.cin4.div_ceil(4) * p.stride * p.stride))
     },
     subgroups: true,
+    packed: false,
     shape: |p| p.cin4 >= 3,
+};
+
+/// [`BACKWARD_INPUT_SUBGROUP`] with weights of a byte each: fewer loads.
+pub static BACKWARD_INPUT_SUBGROUP_PACKED: Rung = Rung {
+    source: crate::wgsl!("conv/conv_backward_input_subgroup_packed"; "grid", "epilogue", "packed", "conv_backward_input_subgroup"),
+    packed: true,
+    ..BACKWARD_INPUT_SUBGROUP
 };
 
 /// Lanes of a subgroup that differ in their output channels and share x.
@@ -156,6 +192,7 @@ pub static BACKWARD_WEIGHT_SUBGROUP: Rung = Rung {
         subgroups * u64::from(p.subgroup)
     },
     subgroups: true,
+    packed: false,
     shape: |p| p.cin4 >= 2,
 };
 
@@ -207,6 +244,7 @@ pub static FORWARD_GEMM: Rung = Rung {
     consts: |p| Tile::forward(p).consts(),
     items: |p| Tile::forward(p).items((p.n * p.oh * p.ow).into(), p.cout4),
     subgroups: false,
+    packed: false,
     shape: |_| true,
 };
 
@@ -220,6 +258,7 @@ pub static BACKWARD_INPUT_GEMM: Rung = Rung {
         u64::from(p.stride * p.stride) * Tile::backward_input(p).items(phase, p.cin4)
     },
     subgroups: false,
+    packed: false,
     shape: |_| true,
 };
 
@@ -233,5 +272,6 @@ pub static BACKWARD_WEIGHT_GEMM: Rung = Rung {
         u64::from(p.chunks()) * Tile::backward_weight(p).items(rows, p.cout4)
     },
     subgroups: false,
+    packed: false,
     shape: |_| true,
 };

@@ -1,7 +1,10 @@
 //! The f64 twins of the three directions.
 
+use std::borrow::Cow;
+
 use super::{ADD, ConvParams, GATE};
-use crate::kernels::Args;
+use crate::kernels::compose::value_of;
+use crate::kernels::{Arg, Args, Data};
 
 /// Calls `f(input pixel, output pixel, tap)` for every pixel pair of an image range that a tap connects.
 fn pairs(p: &ConvParams, images: std::ops::Range<u32>, mut f: impl FnMut(usize, usize, usize)) {
@@ -18,9 +21,19 @@ fn pairs(p: &ConvParams, images: std::ops::Range<u32>, mut f: impl FnMut(usize, 
     }
 }
 
+/// The weights, whichever form they are in.
+fn weights<'a>(a: &Args<'a>) -> Cow<'a, [f64]> {
+    match &a.0[1] {
+        Arg::In(Data::U32(words)) => {
+            words.iter().flat_map(|w| w.to_be_bytes()).map(|b| f64::from(value_of(b))).collect()
+        }
+        _ => a.f(1).into(),
+    }
+}
+
 /// `to[t] += Σ_s from[s] · weight[s, t]` for each pixel pair, and Σ|terms|; the forward and the input gradient differ only in their roles.
 fn through_weights(a: &Args, p: &ConvParams, len: usize, [from4, to4]: [u32; 2], forward: bool) -> [Vec<f64>; 2] {
-    let (source, weight) = (a.f(0), a.f(1));
+    let (source, weight) = (a.f(0), weights(a));
     let (from, to) = (4 * from4 as usize, 4 * to4 as usize);
     let (mut sum, mut mag) = (vec![0.0; len], vec![0.0; len]);
     pairs(p, 0..p.n, |input, output, tap| {

@@ -1,0 +1,33 @@
+// y[n, oy, ox, co] = Σ_{ky, kx, ci} x[n, oy·stride + ky − pad, ox·stride + kx − pad, ci] · weight[ky, kx, ci, co]
+// where every weight is 0 or ± a power of two and is read from a byte.
+struct Params {
+    n: u32,       // images
+    h: u32,       // input
+    w: u32,
+    cin4: u32,    // input channels / 4, rounded up
+    oh: u32,      // output
+    ow: u32,
+    cout4: u32,   // output channels / 4, rounded up
+    k: u32,       // kernel size
+    stride: u32,
+    pad: u32,
+    offset: u32,  // of the layer in the weight slab, in vec4
+    chunk: u32,   // images in one partial sum of the weight gradient
+    subgroup: u32, // lanes of a subgroup, 0 where the adapter has none of a fixed size
+    epilogue: u32, // what becomes of the input gradient on its way out: see common/epilogue.wgsl
+    packed: u32,   // 1: each weight is 0 or ± 2^k, and the slab is there as bytes too
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // [n, h, w, cin4]
+@group(0) @binding(2) var<storage, read> weight: array<u32>;         // [k, k, cin, cout4] at offset: packed
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // [n, oh, ow, cout4]
+
+fn weight_at(i: u32) -> vec4<f32> {
+    return unpack_word(weight[i]);
+}
+
+@compute @workgroup_size(64)
+fn conv_forward_direct_packed(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
+    convolve(group_index(group, groups), lane);
+}
