@@ -303,7 +303,7 @@ fn every_rung_takes_the_same_steps() {
     // Plain weights have no byte form.
     let takes = |case: &Case, r: &Rung| !r.packed || case.t.method != "fp32";
     let pairs = cases.iter().flat_map(|case| all.iter().filter(move |r| takes(case, r)).map(move |r| (case, r)));
-    for (case, rung) in pairs.map(|(case, r)| (case, AnyKernel::name(*r))) {
+    for (case, rung) in pairs.map(|(case, r)| (case, AnyKernel::name(**r))) {
         // A step of a naive one takes as long as all of the others', and one on SwiftShader as several on lavapipe.
         let steps = if fast && !rung.ends_with("_naive") { case.t.steps.min(3) } else { 1 };
         let name = format!("{}, {rung}", case.name());

@@ -106,14 +106,14 @@ fn every_dispatch_of_a_training_step_agrees_with_its_twin() {
 }
 
 /// A stem of 3 channels, an odd channel count, strides with 3x3 and 1x1 kernels, widths that each size of tile is made for, and two
-/// residual blocks: behind an identity and behind a padding shortcut.
-fn every_width() -> s3gpu::Result<Graph> {
+/// residual blocks: behind an identity and behind a padding shortcut. All but the stem are of the method.
+fn every_width(method: MethodSpec) -> s3gpu::Result<Graph> {
     let mut g = Graph::new(Shape { h: 9, w: 11, c: 3 });
     let mut x = g.conv("stem", 0, 18, [3, 1, 1], FP32)?;
     x = g.batch_norm("stem.bn", x)?;
     x = g.relu("stem.relu", x);
     for (i, (channels, conv)) in [(40, [3, 2, 1]), (64, [1, 1, 0]), (20, [3, 1, 1])].into_iter().enumerate() {
-        x = g.conv(&format!("conv{i}"), x, channels, conv, FP32)?;
+        x = g.conv(&format!("conv{i}"), x, channels, conv, method)?;
         x = g.batch_norm(&format!("bn{i}"), x)?;
         // Behind the others gradients pass no gate.
         if i == 0 {
@@ -121,16 +121,16 @@ fn every_width() -> s3gpu::Result<Graph> {
         }
     }
     for (name, channels, stride) in [("same", 20, 1), ("pad", 30, 2)] {
-        let y = g.conv(&format!("{name}.conv0"), x, channels, [3, stride, 1], FP32)?;
+        let y = g.conv(&format!("{name}.conv0"), x, channels, [3, stride, 1], method)?;
         let y = g.batch_norm(&format!("{name}.bn0"), y)?;
         let y = g.relu(&format!("{name}.relu0"), y);
-        let y = g.conv(&format!("{name}.conv1"), y, channels, [3, 1, 1], FP32)?;
+        let y = g.conv(&format!("{name}.conv1"), y, channels, [3, 1, 1], method)?;
         let y = g.batch_norm(&format!("{name}.bn1"), y)?;
         let short = if stride == 1 { x } else { g.pad_shortcut(&format!("{name}.short"), x, channels, stride)? };
         let sum = g.add(&format!("{name}.add"), y, short)?;
         x = g.relu(&format!("{name}.relu"), sum);
     }
-    x = g.conv("last", x, 12, [1, 2, 0], FP32)?;
+    x = g.conv("last", x, 12, [1, 2, 0], method)?;
     let pooled = g.global_avg_pool("pool", x);
     g.linear("fc", pooled, 10)?;
     Ok(g)
@@ -138,17 +138,18 @@ fn every_width() -> s3gpu::Result<Graph> {
 
 #[test]
 fn every_dispatch_agrees_with_its_twin_whichever_rung_is_forced() {
-    let graph = every_width().unwrap_or_else(|e| panic!("{e}"));
-    let records = records(graph.nodes[0].shape, 10, 4);
+    let [plain, s3] = [FP32, s3(3)].map(|method| every_width(method).unwrap_or_else(|e| panic!("{e}")));
+    let records = records(plain.nodes[0].shape, 10, 4);
     let subgroup = gpu::open(None).expect("the tests need an adapter: run `make setup`").subgroup;
     for family in [Family::Forward, Family::BackwardInput, Family::BackwardWeight] {
         for rung in rungs(family).iter().filter(|r| !r.subgroups || subgroup.is_some()) {
             let name = AnyKernel::name(*rung);
+            let graph = if rung.packed { &s3 } else { &plain };
             let forced = RungChoice { forced: vec![name.into()], ..Default::default() };
             let options = Options { rungs: forced, subgroup, ..options(4) };
-            let mut engine = engine(&graph, &options);
+            let mut engine = engine(graph, &options);
             assert!(engine.rungs.values().any(|taken| taken == name), "{name}: no layer took it: {:?}", engine.rungs);
-            let fresh = lower(&graph, &options).unwrap_or_else(|e| panic!("{e}"));
+            let fresh = lower(graph, &options).unwrap_or_else(|e| panic!("{e}"));
             if family == Family::BackwardInput {
                 let its_own = |kernel: &str| Family::of(kernel).is_some_and(|(_, r)| AnyKernel::name(r) == name);
                 let calls = fresh.train.calls.iter().filter(|c| its_own(c.kernel.name()));
@@ -156,7 +157,7 @@ fn every_dispatch_agrees_with_its_twin_whichever_rung_is_forced() {
                 let kinds: BTreeSet<_> = consts.filter(|c| c.0 == "EPILOGUE").map(|c| c.1).collect();
                 assert_eq!(kinds, BTreeSet::from([0, ADD, GATE, ADD | GATE]), "{name}: epilogues");
             }
-            engine.load(&lively(&graph, &fresh, 21));
+            engine.load(&lively(graph, &fresh, 21));
             // The second batch is a partial one.
             for indices in [&[0, 1, 2, 3][..], &[1, 2, 3]] {
                 let failures = engine.checked_step(&records, indices, 0.1).unwrap_or_else(|e| panic!("{e}"));
