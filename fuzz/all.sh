@@ -31,4 +31,5 @@ one() {
               (found ? found : (runs ? "nothing found" : "DID NOT RUN")) }' "log/$2"
 }
 export -f one
-printf '%s\n' "$@" | xargs -P "${JOBS:-2}" -I{} bash -c 'one "$0" {}' "$seconds" | tee /dev/stderr | awk '/FOUND|DID NOT/ { bad = 1 } END { exit bad }'
+printf '%s\n' "$@" | xargs -P "${JOBS:-2}" -I{} bash -c 'one "$0" {}' "$seconds" |
+    awk '{ print; fflush() } /FOUND|DID NOT/ { bad = 1 } END { exit bad }'
