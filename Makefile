@@ -15,6 +15,9 @@ WIDE_TESTS := kernels lockstep
 export CHROMIUM ?= /usr/bin/chromium
 export SWIFTSHADER_ICD ?= /usr/lib/chromium/vk_swiftshader_icd.json
 
+# Ends a part of the tests that is skipped: in failure where S3GPU_REQUIRE_ALL says so, as .ci/run does.
+SKIP := [ -z "$$S3GPU_REQUIRE_ALL" ] || { echo 'S3GPU_REQUIRE_ALL is set: provide it, or unset that' >&2; exit 1; }
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-tests build demo test lint test-default test-swiftshader test-wide test-tint doc bench guard guard-record fuzz kill
@@ -69,7 +72,7 @@ test-swiftshader:
 		VK_DRIVER_FILES="$(SWIFTSHADER_ICD)" VK_ICD_FILENAMES="$(SWIFTSHADER_ICD)" \
 			cargo test --release $(GPU_TESTS:%=--test %); \
 	else \
-		echo 'SKIPPED: the GPU tests on SwiftShader, as $(SWIFTSHADER_ICD) is not there'; \
+		echo 'SKIPPED: the GPU tests on SwiftShader, as $(SWIFTSHADER_ICD) is not there'; $(SKIP); \
 	fi
 
 # lavapipe takes the width from the environment; compiled shaders do not say which they are for, hence a cache of their own. A CPU that
@@ -83,14 +86,14 @@ test-wide:
 		echo "The subgroup rungs once more, on wide lavapipe:"; \
 		printf '%s\n' "$$found" | sed -n '1p; /^1:/q; /subgroups/p'; \
 		cargo test --release $(WIDE_TESTS:%=--test %);; \
-	*) echo 'SKIPPED: the tests on wide lavapipe, as the default adapter is another';; \
+	*) echo 'SKIPPED: the tests on wide lavapipe, as the default adapter is another'; $(SKIP);; \
 	esac
 
 # The dumped shaders stay in target/wgsl, so that the lines of a failure can be read.
 test-tint:
 	@missing=; for tool in node npm "$(CHROMIUM)"; do \
 		command -v "$$tool" >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
-	if [ -n "$$missing" ]; then echo "SKIPPED: the shaders in Tint, as there is no$$missing"; exit 0; fi; \
+	if [ -n "$$missing" ]; then echo "SKIPPED: the shaders in Tint, as there is no$$missing"; $(SKIP); exit; fi; \
 	set -e; cd tests/tint; \
 	[ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund || { \
 		echo 'npm could not fetch playwright-core for the Tint check (no network?)' >&2; exit 1; }; \

@@ -174,3 +174,10 @@ fn io_hint(source: &std::io::Error) -> &'static str {
         _ => "",
     }
 }
+/// "did you mean `x`? " for the known word that is nearest to `word`; empty where none is near enough to be meant.
+pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let word = word.to_lowercase().replace('_', "-");
+    let scored = known.into_iter().map(|known| (strsim::jaro_winkler(&word, known), known));
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.75);
+    best.map(|(_, known)| format!("did you mean `{known}`? ")).unwrap_or_default()
+}

@@ -34,8 +34,12 @@ fn bad_input() {
     place.put("mine.toml", good_toml.as_bytes());
     place.put("file", b"x");
     for (args, code, words) in [
-        ("fetch cifra10", 2, &["unknown data set `cifra10`", "did you mean cifar10?", "path of a set's own TOML"][..]),
-        ("info CIFAR10", 2, &["did you mean cifar10?"]),
+        (
+            "fetch cifra10",
+            2,
+            &["unknown data set `cifra10`", "did you mean `cifar10`?", "path of a set's own TOML"][..],
+        ),
+        ("info CIFAR10", 2, &["did you mean `cifar10`?"]),
         ("info elephants", 2, &["unknown data set `elephants`", "takes one of: cifar10"]),
         ("info nowhere.toml", 1, &["nowhere.toml", "cannot read", "check the path"]),
         ("info sets/mine", 1, &["sets/mine", "cannot read"]),
@@ -146,15 +150,11 @@ fn stats_counts_and_draws() {
     assert!(said.out.contains(&format!("std = [{:.4}, ", variance.sqrt() / 255.0)), "{}", said.out);
     assert!(said.err.contains("its manifest says"), "{}", said.err);
 
-    let decoder = png::Decoder::new(std::io::Cursor::new(place.get("grid.png")));
-    let mut reader = decoder.read_info().expect("a PNG");
-    let mut shown = vec![0; reader.output_buffer_size().expect("a size")];
-    let info = reader.next_frame(&mut shown).expect("pixels");
-    assert_eq!((info.width, info.height), (12 * 66 + 2, 10 * 66 + 2));
+    let shown = image::load_from_memory(&place.get("grid.png")).expect("a PNG").into_rgb8();
+    assert_eq!(shown.dimensions(), (12 * 66 + 2, 10 * 66 + 2));
     // The second class's first image, record 1, enlarged twice: its first pixel.
-    let at = 3 * ((66 + 2) * info.width as usize + 2);
     let record = program::record(1);
-    assert_eq!(shown[at..at + 3], [record[1], record[1025], record[2049]]);
+    assert_eq!(shown.get_pixel(2, 66 + 2).0, [record[1], record[1025], record[2049]]);
 
     run(&place, "dataset stats shapes").ok();
     assert!(place.names(".").contains(&"shapes.png".to_string()));
@@ -190,14 +190,7 @@ fn help_names_every_command_and_flag() {
 
 /// A PNG of one grey.
 fn grey_png(grey: u8) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, 40, 40);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    let mut writer = encoder.write_header().expect("memory");
-    writer.write_image_data(&[grey; 4800]).expect("memory");
-    writer.finish().expect("memory");
-    bytes
+    s3gpu::files::png(&[grey; 4800], [3, 40, 40]).expect("a picture")
 }
 
 /// What a manifest of small pictures in the folders n01 and n02 says before it says where they are from.

@@ -205,7 +205,7 @@ fn a_small_disk_fills_up_and_is_enlarged() {
     fs::create_dir(place.path("disk")).expect("a folder");
     let mount = "mount -t tmpfs -o size=4500k tmpfs disk";
     if place.shell(&format!("unshare -m bash -c '{mount}'")).code != Some(0) {
-        eprintln!("SKIPPED: a disk that really fills up, as only root may mount one");
+        program::skip("a disk that fills up", "run the tests as root, who may mount one (CAP_SYS_ADMIN)");
         return;
     }
     let args = with(TRAIN, "--epochs 3");
@@ -297,7 +297,8 @@ fn a_device_whose_memory_is_full() {
     let place = Place::new();
     let adapter = gpu::adapters().first().expect("the tests need an adapter: run `make setup`").info.name.clone();
     if !adapter.contains("llvmpipe") {
-        eprintln!("SKIPPED: the memory of {adapter} cannot be limited from here");
+        let what = format!("a full memory of {adapter}, which cannot be limited from here");
+        program::skip(&what, "name lavapipe's ICD in VK_DRIVER_FILES and VK_ICD_FILENAMES");
         return;
     }
     let train = "train --dataset shapes --model resnet20 --width 4 --batch-size 512 --out run";

@@ -413,7 +413,7 @@ fn a_disk_that_fills_up() {
         mount.output().is_ok_and(|o| o.status.success())
     };
     if !mount("size=16k") {
-        eprintln!("SKIPPED: this user cannot mount a small disk");
+        program::skip("a disk that fills up", "run the tests as root, who may mount one (CAP_SYS_ADMIN)");
         return;
     }
     let _mounted = Mounted(place.path("sets"));

@@ -212,7 +212,7 @@ fn a_run_goes_on_elsewhere_and_says_so() {
     let icd = std::env::var("SWIFTSHADER_ICD").unwrap_or("/usr/lib/chromium/vk_swiftshader_icd.json".into());
     let here = gpu::adapters().first().expect("the tests need an adapter: run `make setup`").info.name.clone();
     if !Path::new(&icd).is_file() || here.contains("SwiftShader") {
-        eprintln!("SKIPPED: to resume on SwiftShader, as {icd} is not there or the default");
+        program::skip("resuming on SwiftShader", &format!("install it ({icd}), beside another default adapter"));
         return;
     }
     let mut command = place.command("train --resume run");

@@ -141,6 +141,8 @@ fn any_folder_of_images_trains_and_a_stop_changes_nothing() {
     assert!(place.run(whole).ok().out.contains("\"count\":27"));
 
     place.run(&with(&train, "--strict")).fails(1, &["already", "--force"]);
+    let config = place.run("info whole/config.toml").ok().out;
+    assert!(config.contains("a configuration of") && config.contains("classes = ["), "{config}");
     place.refuses(&with(&train, "--strict --out strict"), 1, &["notes.txt", "not an image", "--strict"]);
     // A run knows its classes and counts, and that it is finished even when the images are gone.
     place.run(&with(&train, "--out early --steps 2")).ok();

@@ -141,7 +141,7 @@ fn one_evaluation_and_a_watch_that_finds_no_terminal() {
 fn a_watch_gives_the_terminal_back() {
     let place = Place::new();
     if place.shell("command -v script && command -v setsid").code != Some(0) {
-        eprintln!("SKIPPED: the watch on a terminal, as there is no `script` to make one");
+        program::skip("--watch on a terminal", "install util-linux, whose `script` makes one");
         return;
     }
     let on_terminal = |term: &str, args: &str| {

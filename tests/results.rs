@@ -97,6 +97,13 @@ fn evaluated(place: &Place) {
 
     let said = place.run(&format!("{eval} --details")).ok().out;
     assert!(["most often taken for", "as class", "test image"].iter().all(|w| said.contains(w)), "{said}");
+    place.refuses(&format!("{eval} --report page.html"), 2, &["page.html exists already", "--force"]);
+    place.run(&format!("{eval} --report page.html --force --worst 0")).ok();
+    assert!(place.get("page.html").len() < page.len(), "it was replaced");
+    let integer = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/int/shapes-resnet8-s3-3bit.safetensors");
+    let words = ["integer network", "no --report", "exported from"];
+    place.refuses(&format!("eval --weights {integer} --dataset shapes --report int.html"), 2, &words);
+    place.refuses(&format!("{eval} --report runs --force"), 2, &["--report runs is a folder"]);
     place.run(&format!("{eval} --report nowhere/page.html")).fails(1, &["nowhere", "cannot write to"]);
 }
 

@@ -57,7 +57,7 @@ fn stopped_at(place: &Place, flags: &str, whole: &str, stops: &[u64]) {
             _ => place.run(&format!("train --resume {out} --steps {stop}")).ok(),
         };
         assert!(
-            said.out.contains(&format!("stopped after {stop} steps")) && said.out.contains("--resume"),
+            said.out.contains(&format!("stopped after step {stop},")) && said.out.contains("--resume"),
             "{}",
             said.out
         );

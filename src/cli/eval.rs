@@ -56,6 +56,9 @@ pub(super) struct EvalArgs {
     /// Write the details as one page with pictures, which needs nothing beside it
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
+    /// Replace the report's file if it exists
+    #[arg(long, requires = "report")]
+    force: bool,
     /// How many of the worst mistakes are shown
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(0..=1000))]
     worst: u32,
@@ -102,11 +105,25 @@ fn data_set(args: &EvalArgs, file: &TensorFile, classes: u32) -> Result<(Manifes
 
 pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
     // Better known before the evaluation than after it.
+    if let Some(report) = args.report.as_ref().filter(|r| r.is_dir()) {
+        return Err(Error::usage(format!("--report {} is a folder", report.display()), "name a file, as page.html"));
+    }
+    if let Some(report) = args.report.as_ref().filter(|r| r.exists() && !args.force) {
+        let what = format!("--report {} exists already", report.display());
+        return Err(Error::usage(what, "choose another name, or replace it by --force"));
+    }
     if let Some(folder) = args.report.as_ref().and_then(|r| r.parent()).filter(|f| !f.as_os_str().is_empty()) {
         std::fs::metadata(folder).map_err(Error::io(folder, "write to"))?;
     }
     if !args.weights.is_dir() && file::is_integer(&args.weights)? {
         integer::check_device(args.device)?;
+        if args.details || args.report.is_some() {
+            let what = format!(
+                "{} is an integer network, for which there are no --details and no --report",
+                args.weights.display()
+            );
+            return Err(Error::usage(what, "leave them out, or name the run that it was exported from"));
+        }
         let manifest = Manifest::find(&args.dataset)?.with(args.images.image_size, args.images.pad)?;
         let reading = args.read.how(Reading { val_split: args.images.val_split, ..Reading::default() });
         return integer::eval(&args.weights, &manifest, args.data_dir.as_deref(), &reading, args.json);

@@ -85,7 +85,8 @@ fn said(path: &Path) -> Result<Said> {
         let what = format!("neither s3gpu's nor TOML: {}", e.message());
         Error::data(path, what, KINDS)
     })?;
-    match table.contains_key("classes") || table.contains_key("format") {
+    // A run's configuration on a folder has `classes`, too.
+    match ["name", "title", "format", "licence"].iter().any(|key| table.contains_key(*key)) {
         true => data_set(path, &text),
         false => settings(path, table),
     }

@@ -55,7 +55,35 @@ fn row(s: &Summary) -> Vec<String> {
         if s.epochs_done.fract() == 0.0 { format!("{}", s.epochs_done) } else { format!("{:.2}", s.epochs_done) };
     let best = s.best_top1.map_or("-".into(), |top1| format!("{top1:.2} %"));
     let path = s.path.display().to_string();
-    let adapter = s.adapter.clone().unwrap_or("-".into());
+    let adapter = s.adapter.as_deref().map_or("-".into(), short_adapter);
     let epochs = format!("{done}/{}", s.epochs);
     vec![path, s.dataset.clone(), s.model.clone(), s.method.clone(), epochs, best, s.state.name().into(), adapter]
+}
+
+/// Characters of an adapter's name at most in a table.
+const ADAPTER: usize = 28;
+
+/// An adapter's name without its driver, cut where it is long; --json has all of it.
+fn short_adapter(name: &str) -> String {
+    let own = name.split(" (").next().unwrap_or_default();
+    match own.chars().count() > ADAPTER {
+        true => own.chars().take(ADAPTER - 1).chain(['…']).collect(),
+        false => own.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adapters_fit_a_table() {
+        for (name, wanted) in [
+            ("llvmpipe (LLVM 19.1.7, 256 bits) (Vulkan, llvmpipe Mesa 25.0.7 (LLVM 19.1.7))", "llvmpipe"),
+            ("NVIDIA GeForce RTX 4090 (Vulkan, NVIDIA 575.57)", "NVIDIA GeForce RTX 4090"),
+            ("NVIDIA RTX 6000 Ada Generation Laptop GPU (Vulkan, NVIDIA 1)", "NVIDIA RTX 6000 Ada Generat…"),
+        ] {
+            assert_eq!(short_adapter(name), wanted);
+        }
+    }
 }

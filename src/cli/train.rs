@@ -281,7 +281,7 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, args: &TrainArgs, out: &Path
             ExitCode::SUCCESS
         }
         Outcome::StepsReached => {
-            say!("stopped after {} steps as --steps says; `{on}` goes on", args.steps.unwrap_or_default())?;
+            say!("stopped after step {}, as --steps says; `{on}` goes on", args.steps.unwrap_or_default())?;
             ExitCode::SUCCESS
         }
         Outcome::Interrupted => {

@@ -2,6 +2,7 @@
 //!
 //! A thread owns the terminal, so that keys and a new size are answered while a step runs; the run only leaves word of what it did.
 
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +32,11 @@ static OPEN: AtomicBool = AtomicBool::new(false);
 /// Whether a watch has the terminal, so that nobody else writes to it.
 pub(super) fn is_open() -> bool {
     OPEN.load(Ordering::Relaxed)
+}
+
+thread_local! {
+    /// Whether this is the thread that draws.
+    static DRAWS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Held while a picture is drawn.
@@ -80,11 +86,8 @@ impl Watch {
     }
 
     fn start(screen: Screen, stop: Arc<AtomicBool>, interrupt: impl Fn() + Send + 'static) -> Option<Self> {
-        let report = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            restore();
-            report(panic);
-        }));
+        let screen = Arc::new(Mutex::new(screen));
+        tell_panics(screen.clone());
         let mut terminal = match ratatui::try_init() {
             Ok(terminal) => terminal,
             Err(e) => {
@@ -94,9 +97,9 @@ impl Watch {
             }
         };
         OPEN.store(true, Ordering::Relaxed);
-        let screen = Arc::new(Mutex::new(screen));
         let shared = screen.clone();
         let work = move || {
+            DRAWS.set(true);
             let mut drawn: Option<Instant> = None;
             while is_open() {
                 let due = drawn.is_none_or(|at| at.elapsed() >= PICTURE);
@@ -140,6 +143,24 @@ impl Watch {
             }
         }
     }
+}
+
+/// A panic of the run's own thread, which ends the process, or of the screen's gives the terminal back before it is told. Another thread's
+/// can be survived, as a decoder's that meets a damaged picture: it is told when the screen has gone.
+fn tell_panics(screen: Arc<Mutex<Screen>>) {
+    let (report, run) = (std::panic::take_hook(), std::thread::current().id());
+    std::panic::set_hook(Box::new(move |panic| {
+        let survived = !DRAWS.get() && std::thread::current().id() != run;
+        if survived && is_open() {
+            // A thread that waits here for a screen that it holds itself would wait for ever.
+            if let Ok(mut screen) = screen.try_lock() {
+                screen.lines.push(format!("note: a thread {}", panic.to_string().replace('\n', " ")));
+                return;
+            }
+        }
+        restore();
+        report(panic);
+    }));
 }
 
 /// A run that panics takes its screen down, too.
@@ -198,6 +219,8 @@ mod tests {
         let screen = Screen::new(&setup, &Progress::default(), Vec::new(), Path::new("runs/a"));
         let _watch = Watch::start(screen, Arc::default(), || ()).expect("a terminal");
         std::thread::sleep(2 * PICTURE);
+        let survived = std::thread::spawn(|| panic!("of a decoder")).join();
+        assert!(survived.is_err() && is_open(), "the screen stays");
         panic!("on purpose");
     }
 
@@ -212,6 +235,10 @@ mod tests {
         let mut script = Command::new("setsid");
         script.args(["-w", "script", "-qec", &line]).arg(&seen).env("TERM", "xterm").stdin(std::process::Stdio::null());
         let Ok(output) = script.output() else {
+            assert!(
+                std::env::var_os("S3GPU_REQUIRE_ALL").is_none(),
+                "install util-linux, whose `script` makes a terminal"
+            );
             eprintln!("SKIPPED: a panic on a terminal, as there is no `script` to make one");
             return;
         };
@@ -219,8 +246,8 @@ mod tests {
         assert!(!output.status.success(), "{text}");
         let place = |what: &str| text.find(what).unwrap_or_else(|| panic!("no {what:?} in {text:?}"));
         let (taken, shown) = (place("\u{1b}[?1049h"), place("q or Ctrl-C"));
-        let (given, told) = (place("\u{1b}[?1049l"), place("on purpose"));
-        assert!(taken < shown && shown < given && given < told, "{text:?}");
+        let (given, told, survived) = (place("\u{1b}[?1049l"), place("on purpose"), place("of a decoder"));
+        assert!(taken < shown && shown < given && given < told && given < survived, "{text:?}");
         assert!(text.rfind("\u{1b}[?25h") > text.rfind("\u{1b}[?25l"), "the cursor stays hidden: {text:?}");
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::origin::{self, Download, Images, KnownFile};
 use super::shapes;
 use super::transform::Jitter;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 
 /// The built-in manifests: name and text. The name is also the file's stem.
 const BUILT_IN: [(&str, &str); 8] = [
@@ -123,9 +123,7 @@ impl Manifest {
         if path.extension().is_some_and(|e| e == "toml") || path.components().count() > 1 {
             return Self::read(path);
         }
-        let similar = |known: &&str| strsim::damerau_levenshtein(known, &name.to_lowercase());
-        let near = Self::names().min_by_key(similar).filter(|known| similar(known) <= 2);
-        let near = near.map(|known| format!("did you mean {known}? ")).unwrap_or_default();
+        let near = did_you_mean(name, Self::names());
         let known: Vec<_> = Self::names().collect();
         let hint = format!("{near}--dataset takes one of: {}; or the path of a set's own TOML", known.join(", "));
         Err(Error::usage(format!("unknown data set `{name}`"), hint))

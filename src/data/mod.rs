@@ -16,6 +16,7 @@ mod folder;
 mod idx;
 pub mod manifest;
 pub mod origin;
+mod pattern;
 mod picture;
 pub mod place;
 pub mod sampler;

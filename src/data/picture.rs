@@ -43,7 +43,8 @@ pub(super) fn sniff(head: &[u8]) -> Result<ImageFormat, String> {
 /// Decodes a file's bytes upright, as its EXIF says: RGB where `channels` is 3, grey where it is 1. Grey, CMYK and 16-bit
 /// pictures are converted, alpha is dropped, and of an animation the first frame is taken.
 ///
-/// Or what is wrong with it. No picture is larger than [`MAX_DECODED`] at any stage, whatever the file says.
+/// Or what is wrong with it. No picture is larger than [`MAX_DECODED`] at any stage, whatever the file says, and the decoders
+/// go over it a bounded number of times: the most that a file can cost is a second or two.
 pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Picture, String> {
     let format = sniff(&bytes[..bytes.len().min(HEAD)])?;
     if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
@@ -229,6 +230,17 @@ mod tests {
                 assert!(cut.is_err() || format != ImageFormat::Jpeg && at > whole.len() / 2, "{format:?}, {at} bytes");
             }
         }
+    }
+
+    /// A few bytes of a progressive JPEG can ask for another pass over all of a large picture.
+    #[test]
+    fn a_jpeg_of_endless_scans_is_refused() {
+        let whole = fixture!("progressive.jpg");
+        let scan = whole.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap();
+        let end = whole.len() - 2;
+        let repeated = |times: usize| [&whole[..end], &whole[scan..end].repeat(times), &whole[end..]].concat();
+        assert!(decode(&repeated(2), 3).is_ok());
+        assert!(decode(&repeated(200), 3).is_err());
     }
 
     #[test]

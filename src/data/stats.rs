@@ -5,7 +5,7 @@ use std::thread;
 
 use super::{Ahead, Manifest, Source, View};
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{png, write_atomic};
 
 /// Images that are decoded at a time.
 const BATCH: usize = 64;
@@ -148,13 +148,8 @@ impl Grid {
     /// # Errors
     /// [`Error::Io`] naming the file.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut bytes = Vec::new();
-        let [width, height] = self.size.map(|n| n as u32);
-        let mut encoder = png::Encoder::new(&mut bytes, width, height);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        let encoded = encoder.write_header().and_then(|mut writer| writer.write_image_data(&self.pixels));
-        encoded.map_err(|e| Error::io(path, "encode")(std::io::Error::other(e)))?;
+        let [width, height] = self.size;
+        let bytes = png(&self.pixels, [3, height, width]).map_err(Error::io(path, "encode"))?;
         write_atomic(path, |out| out.write_all(&bytes))
     }
 }

@@ -2,9 +2,11 @@
 
 mod atomic;
 pub mod cache;
+mod png;
 pub mod raw;
 pub mod tensors;
 mod text;
 
 pub use atomic::{Staged, sync_folder, write_atomic};
+pub use png::png;
 pub use text::read_text;

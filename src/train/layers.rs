@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use super::checkpoint;
 use super::config::Config;
 use crate::data::Manifest;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 use crate::files::read_text;
 use crate::methods::MethodSpec;
 use crate::model::Arch;
@@ -104,7 +104,7 @@ impl Layer {
             return Self::read(path, |_| Origin::Recipe(name.into()));
         }
         let known = RECIPES.map(|(known, _)| known);
-        let near = nearest(name, &known).map(|n| format!("did you mean `{n}`? ")).unwrap_or_default();
+        let near = did_you_mean(name, known);
         let hint = format!("{near}built-in recipes: {}; a file's name ends in .toml", known.join(", "));
         Err(Error::usage(format!("no recipe is called `{name}`, and no file either"), hint))
     }
@@ -222,11 +222,16 @@ impl Layered {
     pub fn annotated(&self) -> Result<String> {
         let text = toml::to_string(&self.config)
             .map_err(|e| Error::usage(format!("the configuration cannot be written: {e}"), "use another value"))?;
-        let lines = text.lines().filter_map(|line| {
-            let key = line.split(" = ").next().unwrap_or_default();
-            Some((line, self.origins.get(key)?))
-        });
-        let lines: Vec<_> = lines.collect();
+        let (mut lines, mut entry) = (Vec::new(), String::new());
+        for line in text.split_inclusive('\n') {
+            entry += line;
+            // A string with line breaks goes on.
+            let Ok(keys) = entry.parse::<Table>() else { continue };
+            if let Some(origin) = keys.keys().next().and_then(|key| self.origins.get(key)) {
+                lines.push((entry.trim_end().to_string(), origin.to_string().replace(char::is_control, " ")));
+            }
+            entry.clear();
+        }
         // Long lists would push every comment far to the right.
         let width = lines.iter().map(|(l, _)| l.len()).filter(|l| *l <= 40).max().unwrap_or_default();
         Ok(lines.into_iter().map(|(line, origin)| format!("{line:width$}  # {origin}\n")).collect())
@@ -307,19 +312,12 @@ fn placed(e: Error, origin: &Origin) -> Error {
     }
 }
 
-/// The nearest of `known`, where it is near enough to be meant.
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let score = |k: &&str| strsim::jaro_winkler(word, k);
-    let best = known.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b)))?;
-    (score(&best) > 0.75).then_some(best)
-}
-
 fn check_key(key: &str, value: &Value, origin: &Origin) -> Result<()> {
     let known = keys();
     if !known.contains(&key) {
-        let hint = match nearest(&key.replace('_', "-"), known) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known keys: {}", known.join(", ")),
+        let hint = match did_you_mean(key, known.iter().copied()) {
+            near if near.is_empty() => format!("known keys: {}", known.join(", ")),
+            near => near.trim_end().into(),
         };
         return Err(Error::usage(format!("unknown key `{key}` (from {origin})"), hint));
     }

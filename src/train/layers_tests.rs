@@ -68,6 +68,15 @@ fn what_is_printed_reads_back_as_the_same() {
 }
 
 #[test]
+fn line_breaks_in_a_value_or_a_place_are_printed_too() {
+    let keys = "dataset = \"shapes\"\ndata-dir = \"a\\nlr = 5\\n\\\"\\\"\\\"\"\nclasses = [\"x\\ny\", \"z\"]";
+    let l = Layered::new(None, vec![layer(keys, Origin::File("odd\nname.toml".into()))]).unwrap();
+    let text = l.annotated().unwrap();
+    let again = Layered::new(None, vec![layer(&text, Origin::Set)]).unwrap();
+    assert_eq!((again.config, l.config.data_dir.clone()), (l.config, Some("a\nlr = 5\n\"\"\"".into())), "{text}");
+}
+
+#[test]
 fn without_a_data_set_nothing_of_one_is_claimed() {
     let l = Layered::new(None, Vec::new()).unwrap();
     let text = l.annotated().unwrap();

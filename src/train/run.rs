@@ -1,21 +1,21 @@
 //! A run: what it is before it starts, and the loop that fills its folder.
 
-use std::collections::BTreeMap;
+mod save;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::checkpoint::{self, Progress};
 use super::engine::{self, Engine, Figures};
-use super::folder::{self, BEST, CURVES, Claim, LAST, METRICS};
+use super::folder::{self, Claim, LAST, METRICS};
 use super::metrics::{EvalRecord, MetricsLog, Record, TrainRecord};
 pub use super::observer::{Observer, Outcome};
 use super::setup::Setup;
-use super::{curves, metrics};
 use crate::data::sampler::epoch_order;
 use crate::data::{Ahead, Source, View};
 use crate::error::{Error, Result};
-use crate::files::tensors::{self, TensorFile};
+use crate::files::tensors::TensorFile;
 use crate::gpu::{Gpu, describe};
 use crate::graph::lower::RungChoice;
 use crate::model::Values;
@@ -350,64 +350,6 @@ impl<'a> Run<'a> {
         // Evaluation does not count as training time.
         self.clock += paused.elapsed();
         Ok(record)
-    }
-
-    fn save_best(&self) -> Result<()> {
-        let values = self.finite(self.engine.values()?)?;
-        self.save(BEST, &checkpoint::file(self.meta(), values, None)?)
-    }
-
-    fn save(&self, name: &str, file: &TensorFile) -> Result<()> {
-        let (path, started) = (self.claim.path().join(name), Instant::now());
-        tensors::write(&path, file)?;
-        let seconds = started.elapsed().as_secs_f32();
-        tracing::info!(path = %path.display(), step = self.progress.step, seconds, "saved");
-        Ok(())
-    }
-
-    /// Everything that the run needs to go on from here.
-    fn checkpoint(&self) -> Result<TensorFile> {
-        let (values, momenta) = (self.finite(self.engine.values()?)?, self.finite(self.engine.momenta()?)?);
-        checkpoint::file(self.meta(), values, Some((&momenta, &self.progress)))
-    }
-
-    fn save_last(&self) -> Result<()> {
-        self.save(LAST, &self.checkpoint()?)
-    }
-
-    /// The checkpoint at an epoch's end, and its copy where such are kept. The older ones go when the new one is on the disk, and the
-    /// last one comes last: a process that is killed in between resumes before this epoch and comes to the same files.
-    fn save_epoch(&self) -> Result<()> {
-        let (out, keep, epochs) = (self.claim.path(), self.setup.config.keep, self.progress.step / self.per_epoch);
-        let file = self.checkpoint()?;
-        if keep > 0 {
-            self.save(&folder::epoch_file(epochs), &file)?;
-            folder::remove_older(out, epochs, keep)?;
-        }
-        self.save(LAST, &file)
-    }
-
-    fn meta(&self) -> BTreeMap<String, String> {
-        self.setup.meta(self.progress.step, self.per_epoch)
-    }
-
-    /// A step can spoil the weights after its loss was measured: they must not replace the last good checkpoint.
-    fn finite(&self, values: Values) -> Result<Values> {
-        match values.0.iter().find(|(_, tensor)| tensor.data.iter().any(|v| !v.is_finite())) {
-            None => Ok(values),
-            Some((name, _)) => Err(self.diverged(self.progress.step - 1, format!("finite, but {name} is not,"))),
-        }
-    }
-
-    fn draw(&self) -> Result<()> {
-        let id = &self.setup.identity;
-        let title = format!("{} on {}, {}", id.model, self.setup.manifest.name, id.method.title());
-        curves::draw(
-            &metrics::read(self.claim.path().join(METRICS))?,
-            &title,
-            self.per_epoch,
-            self.claim.path().join(CURVES),
-        )
     }
 }
 
