@@ -24,8 +24,8 @@ fn int_lookup(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
     let image = i / (c4 * size);
     var word = 0u;
     for (var c = first; c < min(first + 4u, p.c); c++) {
-        let from = (image * p.c + c) * size + at;
-        let pixel = (pixels[from / 4u] >> (8u * (from % 4u))) & 255u;
+        let source = (image * p.c + c) * size + at;
+        let pixel = (pixels[source / 4u] >> (8u * (source % 4u))) & 255u;
         let value = (lut[c * 64u + pixel / 4u] >> (8u * (pixel % 4u))) & 255u;
         word |= value << (8u * (c % 4u));
     }

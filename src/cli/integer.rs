@@ -1,5 +1,6 @@
 //! `s3gpu eval` on integer networks, and what the commands that run them share.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -9,8 +10,10 @@ use clap::ValueEnum;
 use crate::data::{self, Manifest, Reading, Source, Splits};
 use crate::error::{Error, Result};
 use crate::graph::Shape;
-use crate::int::Model;
-use crate::int::evaluate::{figures, logits_hash, run};
+use crate::int::evaluate::{figures, logits_hash, run_by};
+use crate::int::fast::Scratch;
+use crate::int::gpu::{Choice, Network};
+use crate::int::{Fast, Model};
 use crate::train::metrics::Record;
 use crate::train::run::eval_record;
 use crate::train::setup::input_shape;
@@ -18,20 +21,63 @@ use crate::train::setup::input_shape;
 /// Where a network runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Device {
-    /// An adapter, for checkpoints
+    /// An adapter
     Gpu,
     /// The processor, for integer networks
     Cpu,
 }
 
-/// Integer networks run on the processor.
-pub(super) fn check_device(device: Option<Device>) -> Result<()> {
-    match device {
-        Some(Device::Gpu) => Err(Error::usage(
-            "--device gpu: integer networks run on the processor only in this version",
-            "leave --device out, or say --device cpu; the logits are the same everywhere",
-        )),
-        _ => Ok(()),
+/// Where and how an integer network runs: the logits are the same everywhere.
+pub(super) struct Place<'a> {
+    pub device: Option<Device>,
+    pub adapter: Option<&'a str>,
+    pub rungs: &'a [String],
+    pub shift_only: bool,
+    pub batch: u32,
+}
+
+/// A network where it runs.
+pub(super) enum Runner<'a> {
+    Cpu(Fast<'a>),
+    Gpu(Box<Network>),
+}
+
+impl<'a> Runner<'a> {
+    pub(super) fn new(model: &'a Model, place: &Place) -> Result<Self> {
+        if place.device == Some(Device::Cpu) {
+            if !place.rungs.is_empty() || place.adapter.is_some() {
+                let what = "--device cpu runs no kernel and takes no adapter";
+                return Err(Error::usage(what, "leave out --rung and --adapter, or --device"));
+            }
+            return Ok(Self::Cpu(Fast::new(model)));
+        }
+        let choice = Choice { forced: place.rungs.to_vec(), shift_only: place.shift_only, ..Choice::default() };
+        let gpu = super::open_gpu(place.adapter)?;
+        Ok(Self::Gpu(Box::new(Network::new(gpu, model, place.batch, &choice)?)))
+    }
+
+    /// Logits of u8 images [C, H, W], one behind the other.
+    pub(super) fn image(&mut self, pixels: &[u8]) -> Result<Vec<i32>> {
+        match self {
+            Self::Cpu(fast) => Ok(fast.forward(pixels, &mut Scratch::default(), |_, _| ())),
+            Self::Gpu(network) => network.run(pixels),
+        }
+    }
+
+    fn logits(&mut self, records: &data::Records) -> Result<Vec<i32>> {
+        match self {
+            Self::Cpu(fast) => Ok(fast.logits(records)),
+            Self::Gpu(network) => network.logits(records),
+        }
+    }
+
+    /// How many convolutions each rung computes.
+    fn rungs(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        if let Self::Gpu(network) = self {
+            network.rungs.values().for_each(|rung| *counts.entry(*rung).or_insert(0) += 1);
+        }
+        counts
     }
 }
 
@@ -50,6 +96,7 @@ pub(super) fn eval(
     manifest: &Manifest,
     data_dir: Option<&Path>,
     reading: &Reading,
+    place: &Place,
     json: bool,
 ) -> Result<ExitCode> {
     let model = Model::read(path)?;
@@ -62,8 +109,10 @@ pub(super) fn eval(
     }
     let data = data::open(manifest, data_dir, Splits::TEST, reading)?;
     let test = data.test.expect("the test set was asked for");
+    let place = Place { batch: place.batch.min(test.len() as u32), ..*place };
+    let mut runner = Runner::new(&model, &place)?;
     let started = Instant::now();
-    let (logits, labels) = run(&model, &test)?;
+    let (logits, labels) = run_by(&test, |records| runner.logits(records))?;
     let images_per_s = test.len() as f64 / started.elapsed().as_secs_f64();
     let hash = format!("{:016x}", logits_hash(&logits));
     let record = eval_record(&figures(&model, &logits, &labels), model.info.epoch, model.info.step.saturating_sub(1));
@@ -71,6 +120,11 @@ pub(super) fn eval(
         let mut json = serde_json::to_value(Record::Eval(record)).expect("finite numbers");
         json["images_per_s"] = images_per_s.into();
         json["logits_hash"] = hash.into();
+        if let Runner::Gpu(network) = &runner {
+            json["adapter"] = crate::gpu::describe(&network.exec.gpu.info).into();
+            json["rungs"] = serde_json::to_value(runner.rungs()).expect("names and counts");
+            json["multiplies"] = network.multiplies().into();
+        }
         say!("{json}")?;
     } else {
         let i = &model.info;
@@ -85,6 +139,9 @@ pub(super) fn eval(
             record.loss
         )?;
         say!("{} of {} images right, {images_per_s:.0} images/s", record.correct, record.count)?;
+        for (rung, count) in runner.rungs() {
+            say!("{count} convolutions by {rung}")?;
+        }
         say!("logits hash {hash}")?;
     }
     Ok(ExitCode::SUCCESS)

@@ -94,6 +94,7 @@ pub fn registry() -> Vec<&'static dyn AnyKernel> {
         &optim::Sgd,
         &int::ops::IntLookup,
         &int::CONV_DIGITS,
+        &int::CONV_PAIRS_SHIFT,
         &int::CONV_PAIRS,
         &int::CONV_DOT,
         &int::ops::IntAdd,

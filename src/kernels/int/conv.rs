@@ -61,7 +61,8 @@ impl IntConvParams {
         self.n as usize * (self.oh * self.ow * self.cout4) as usize
     }
     fn weights(&self, rung: &IntRung) -> usize {
-        let planes = if rung.coding == Coding::Digits { self.planes as usize } else { 1 };
+        let digits = matches!(rung.coding, Coding::Digits | Coding::PairDigits);
+        let planes = if digits { self.planes as usize } else { 1 };
         4 * self.steps() * self.cout4 as usize * planes
     }
 }
@@ -73,6 +74,8 @@ pub enum Coding {
     Digits,
     /// int8 times uint8, sums of 16 bits.
     Pairs,
+    /// Signed binary digits of an int8 times uint8, sums of 16 bits.
+    PairDigits,
     /// int8 times int8.
     Dot,
 }
@@ -118,6 +121,11 @@ impl IntRung {
                 let start = if signed_x { sums(-128) } else { zeros() };
                 Some(Prepared { planes: 1, flush: weights.flush()?, words: weights.int8()?, start })
             }
+            Coding::PairDigits => {
+                let (planes, words) = weights.digits();
+                let start = if signed_x { sums(-128) } else { zeros() };
+                Some(Prepared { planes, flush: weights.flush()?, words, start })
+            }
             // x − 128 for a uint8 x.
             Coding::Dot => {
                 let start = if signed_x { zeros() } else { sums(128) };
@@ -129,7 +137,7 @@ impl IntRung {
     /// Weight `w` of the buffer's vec4 `at`, lane `co`.
     fn weight(&self, p: &IntConvParams, words: &[u32], at: usize, lane: usize, ci: usize) -> i64 {
         match self.coding {
-            Coding::Digits => {
+            Coding::Digits | Coding::PairDigits => {
                 let plane = |d: usize| words[4 * (at * p.planes as usize + d) + lane].to_le_bytes()[ci];
                 (0..p.planes as usize).map(|d| digit(plane(d))).sum()
             }
@@ -153,11 +161,20 @@ pub static CONV_DIGITS: IntRung = IntRung {
 
 /// Two sums in a word, multiplied.
 pub static CONV_PAIRS: IntRung = IntRung {
-    source: crate::wgsl!("int/int_conv_pairs"; "grid", "bytes", "digits", "requantize"),
+    source: crate::wgsl!("int/int_conv_pairs"; "grid", "bytes", "digits", "requantize", "conv_pairs"),
     multiplies: true,
     coding: Coding::Pairs,
     consts: |p| vec![("BLOCKS", blocks(p))],
     items: |p| tiles(p, 8, blocks(p)),
+};
+
+/// Two sums in a word, shifted: no multiplication.
+pub static CONV_PAIRS_SHIFT: IntRung = IntRung {
+    source: crate::wgsl!("int/int_conv_pairs_shift"; "grid", "bytes", "digits", "requantize", "conv_pairs"),
+    multiplies: false,
+    coding: Coding::PairDigits,
+    consts: |p| vec![("BLOCKS", 2), ("PLANES", p.planes)],
+    items: |p| tiles(p, 8, 2),
 };
 
 /// Four products at a time.
@@ -175,7 +192,7 @@ fn blocks(p: &IntConvParams) -> u32 {
 }
 
 /// Every rung.
-pub static RUNGS: [&IntRung; 3] = [&CONV_DIGITS, &CONV_PAIRS, &CONV_DOT];
+pub static RUNGS: [&IntRung; 4] = [&CONV_DIGITS, &CONV_PAIRS_SHIFT, &CONV_PAIRS, &CONV_DOT];
 
 impl Kernel for IntRung {
     type Params = IntConvParams;

@@ -1,0 +1,235 @@
+//! Forward passes of one network in one run: as floats, as integers by every rung, and by the reference on the processor.
+//!
+//! All ways take turns, so that what else the machine does hits all of them, and medians count. A pass runs from pixels on the device
+//! to logits there (to loss and counts for floats); the reference on the processor begins and ends in memory.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::median;
+use super::workload::{Subject, Workload};
+use crate::data::Records;
+use crate::error::{Error, Result};
+use crate::gpu::{self, Gpu};
+use crate::int::gpu::{Choice, Measured, Network, measure};
+use crate::int::model::Op;
+use crate::int::{Fast, Model};
+use crate::kernels::AnyKernel;
+use crate::kernels::int::RUNGS;
+use crate::model::Shortcut;
+
+/// Channels of a CIFAR network's first layer at width 1.
+const FIRST_CHANNELS: u32 = 16;
+
+/// Flags of `s3gpu bench inference`.
+#[derive(Args, Clone, Debug)]
+pub struct InferenceArgs {
+    /// Integer network, as `s3gpu export` writes it
+    pub model: PathBuf,
+    /// Images in a batch; one image is measured beside it
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub batch_size: u32,
+    /// Rounds to take the median of
+    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub steps: u32,
+    /// Adapter by index or name, as `s3gpu devices` lists them
+    #[arg(long)]
+    pub adapter: Option<String>,
+    /// Print the result as one JSON object on the last line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One way to run the network.
+#[derive(Clone, Debug, Serialize)]
+pub struct Way {
+    /// What it is.
+    pub name: String,
+    /// Whether its kernels multiply; nothing is said of what is not a rung.
+    pub multiplies: Option<bool>,
+    /// Median seconds of a batch.
+    pub batch_seconds: f64,
+    /// Median seconds of one image.
+    pub image_seconds: f64,
+    /// The float pass's seconds of a batch over its own: above 1 is faster than floats.
+    pub speedup: f64,
+}
+
+/// Everything measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Adapter and driver.
+    pub adapter: String,
+    /// Network, method and bits.
+    pub network: String,
+    /// Images in a batch.
+    pub batch: u32,
+    /// The ways; floats first.
+    pub ways: Vec<Way>,
+    /// Each distinct convolution's rungs.
+    pub convolutions: Vec<Measured>,
+}
+
+/// A network for a batch and one for a single image, both with pixels on the device.
+struct Pair {
+    batch: Network,
+    image: Network,
+}
+
+impl Pair {
+    fn new(open: &dyn Fn() -> Result<Gpu>, model: &Model, batch: u32, choices: [&Choice; 2], pixels: &[u8]) -> Result<Self> {
+        let mut batch = Network::new(open()?, model, batch, choices[0])?;
+        let mut image = Network::new(open()?, model, 1, choices[1])?;
+        batch.send(pixels);
+        image.send(&pixels[..crate::int::model::len(model.input())]);
+        Ok(Self { batch, image })
+    }
+}
+
+fn pass(network: &mut Network, passes: usize) -> Result<f64> {
+    let n = network.batch_size() as u32;
+    let started = Instant::now();
+    for _ in 0..passes {
+        network.submit(n);
+    }
+    network.exec.gpu.wait(None, || "during a benchmark".into())?;
+    Ok(started.elapsed().as_secs_f64() / passes as f64)
+}
+
+/// The float network that the integers were made of, in name and shape.
+fn floats(model: &Model, batch_size: u32, adapter: Option<&str>) -> Result<Workload> {
+    let first = model.nodes.iter().find(|n| matches!(n.op, Op::Conv(_))).map_or(FIRST_CHANNELS, |n| n.shape.c);
+    let padded = model.nodes.iter().any(|n| matches!(n.op, Op::PadShortcut { .. }));
+    Ok(Workload {
+        model: model.info.model.clone(),
+        width: (first / FIRST_CHANNELS).max(1),
+        shortcut: if padded { Shortcut::Pad } else { Shortcut::Conv },
+        batch_size,
+        method: "fp32".into(),
+        bits: None,
+        rung: Vec::new(),
+        adapter: adapter.map(String::from),
+    })
+}
+
+/// Measures all ways.
+///
+/// # Errors
+/// For a file that is no integer network; as [`Network::new`] and [`Subject::of`].
+pub fn run(args: &InferenceArgs) -> Result<Report> {
+    let model = Model::read(&args.model)?;
+    let adapter = args.adapter.as_deref();
+    let open = || gpu::open(adapter);
+    let len = crate::int::model::len(model.input());
+    let batch = args.batch_size;
+    let pixels: Vec<u8> = (0..batch as usize * len).map(|i| (i.wrapping_mul(2_654_435_761) >> 20) as u8).collect();
+    let images = Records { labels: vec![0; batch as usize], image_len: len, pixels };
+    let gpu = open()?;
+    let adapter_name = gpu::describe(&gpu.info);
+    let convolutions = measure(&gpu, &model, batch)?;
+    let single = measure(&gpu, &model, 1)?;
+    drop(gpu);
+
+    let fast = Fast::new(&model);
+    let wanted = fast.logits(&images);
+    let mut float_batch = Subject::of(open()?, &floats(&model, batch, adapter)?, None)?;
+    let mut float_image = Subject::of(open()?, &floats(&model, 1, adapter)?, None)?;
+    let mut integers = Vec::new();
+    let forced = RUNGS.map(|rung| {
+        let name = AnyKernel::name(rung);
+        let choice = Choice { forced: vec![name.into()], shift_only: !rung.multiplies, ..Choice::default() };
+        (format!("integers, {name}"), [choice.clone(), choice])
+    });
+    let measured = [(false, "integers, measured choice"), (true, "integers, measured choice, shift-only")];
+    let measured = measured.map(|(shift_only, name)| {
+        (name.to_string(), [Choice::fastest(&convolutions, shift_only), Choice::fastest(&single, shift_only)])
+    });
+    for (name, [of_batch, of_image]) in forced.into_iter().chain(measured) {
+        let mut pair = Pair::new(&open, &model, batch, [&of_batch, &of_image], &images.pixels)?;
+        // Nothing that is wrong is timed; this compiles, too.
+        for network in [&mut pair.batch, &mut pair.image] {
+            let n = network.batch_size();
+            if network.run(&images.pixels[..n * len])? != wanted[..n * model.classes()] {
+                return Err(Error::Gpu { what: format!("to compute what the reference does: {name} is not timed") });
+            }
+        }
+        integers.push((name, pair));
+    }
+
+    let count = 2 + integers.len();
+    let mut seconds: Vec<[Vec<f64>; 2]> = vec![Default::default(); count];
+    for _ in 0..args.steps {
+        let floats = [float_batch.forwards(1)?, float_image.forwards(4)?];
+        seconds[0].iter_mut().zip(floats).for_each(|(all, s)| all.push(s));
+        for (i, (_, pair)) in integers.iter_mut().enumerate() {
+            let both = [pass(&mut pair.batch, 1)?, pass(&mut pair.image, 4)?];
+            seconds[i + 1].iter_mut().zip(both).for_each(|(all, s)| all.push(s));
+        }
+        let started = Instant::now();
+        fast.logits(&images);
+        let batch = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        fast.forward(images.image(0), &mut Default::default(), |_, _| ());
+        seconds[count - 1].iter_mut().zip([batch, started.elapsed().as_secs_f64()]).for_each(|(all, s)| all.push(s));
+    }
+
+    let names = ["floats (fp32)".to_string()].into_iter();
+    let multiplies = integers.iter().map(|(_, pair)| Some(pair.batch.multiplies()));
+    let multiplies: Vec<_> = [None].into_iter().chain(multiplies).chain([None]).collect();
+    let names = names.chain(integers.into_iter().map(|(name, _)| name)).chain(["integers, processor".to_string()]);
+    let medians: Vec<_> = seconds.into_iter().map(|s| s.map(median)).collect();
+    let float = medians[0][0];
+    let way = |((name, [batch_seconds, image_seconds]), multiplies): ((String, [f64; 2]), Option<bool>)| Way {
+        name,
+        multiplies,
+        batch_seconds,
+        image_seconds,
+        speedup: float / batch_seconds,
+    };
+    let info = &model.info;
+    Ok(Report {
+        adapter: adapter_name,
+        network: format!("{} {} {}-bit", info.model, info.method, info.bits),
+        batch,
+        ways: names.zip(medians).zip(multiplies).map(way).collect(),
+        convolutions,
+    })
+}
+
+impl Report {
+    /// Ways and convolutions as tables.
+    pub fn table(&self) -> String {
+        let mut s = String::new();
+        let batch = format!("batch {}", self.batch);
+        let _ = writeln!(s, "{:40} {:>10} {batch:>12} {:>10} {:>10} {:>9}", "", "multiplies", "images/s", "1 image", "x floats");
+        for way in &self.ways {
+            let multiplies = way.multiplies.map_or("", |m| if m { "yes" } else { "no" });
+            let (all, one) = (1e3 * way.batch_seconds, 1e3 * way.image_seconds);
+            let rate = f64::from(self.batch) / way.batch_seconds;
+            let _ = writeln!(
+                s,
+                "{:40} {multiplies:>10} {all:>9.2} ms {rate:>10.0} {one:>7.2} ms {:>9.2}",
+                way.name, way.speedup
+            );
+        }
+        let _ = writeln!(s, "\nconvolutions, ms a dispatch");
+        for m in &self.convolutions {
+            let _ = writeln!(s, "{} ({} of them)", m.key, m.times);
+            for (rung, seconds) in &m.seconds {
+                let taken = if m.fastest(false) == Some(rung) { " <- taken" } else { "" };
+                let taken = if m.fastest(true) == Some(rung) { format!("{taken} <- shift-only") } else { taken.into() };
+                let _ = writeln!(s, "  {rung:30} {:>9.3}{taken}", 1e3 * seconds);
+            }
+        }
+        s
+    }
+}
+
+/// A network's file name for the first line.
+pub fn title(path: &Path, report: &Report) -> String {
+    format!("{} ({}) on {}", path.display(), report.network, report.adapter)
+}
