@@ -6,7 +6,7 @@ use s3gpu::data::{Manifest, Records, Splits, load};
 use s3gpu::gpu;
 use s3gpu::graph::Shape;
 use s3gpu::int::digits::Constants;
-use s3gpu::int::gpu::{Choice, Network, measure};
+use s3gpu::int::gpu::{CODE, Choice, Network, measure};
 use s3gpu::int::model::{Accuracy, Conv, Info, Input, Kind, Linear, Node, Op, Weight};
 use s3gpu::int::packing::ShiftWeight;
 use s3gpu::int::{Fast, Model, plain};
@@ -135,6 +135,30 @@ fn odd_networks_agree_in_every_kernel() {
         let wrong = network.check(&pixels[..3 * len]).unwrap_or_else(|e| panic!("{e}"));
         assert!(wrong.is_empty(), "{wrong:?}");
     }
+}
+
+#[test]
+fn code_gives_the_references_logits_within_its_budget() {
+    let code = |compile_budget| Choice { forced: vec![CODE.into()], shift_only: true, compile_budget, ..Choice::default() };
+    let (fixture, images) = (model(), images());
+    // The stem does not fit 16 bits; the budget ends before the layers of 64 channels.
+    let mut first = network(&fixture, BATCH, &code(Some(2.0)));
+    let coded: Vec<_> = first.rungs.iter().filter(|(_, r)| **r == CODE).map(|(node, _)| node.as_str()).collect();
+    assert!(coded.contains(&"layer1.0.conv1") && !coded.contains(&"layer3.0.conv2"), "{:?}", first.rungs);
+    assert!(!first.multiplies());
+    assert!(first.logits(&images).unwrap_or_else(|e| panic!("{e}")) == Fast::new(&fixture).logits(&images));
+    let none = network(&fixture, 1, &code(Some(0.0)));
+    assert!(none.rungs.values().all(|r| *r != CODE));
+
+    let model = odd();
+    let len = s3gpu::int::model::len(model.input());
+    let pixels: Vec<u8> = (0..9 * len as u32).map(|i| (i.wrapping_mul(2_246_822_519) >> 21) as u8).collect();
+    let plain: Vec<i32> = pixels.chunks(len).flat_map(|image| plain::forward(&model, image, |_, _| ())).collect();
+    let mut network = network(&model, 4, &code(None));
+    assert_eq!(network.rungs["relu"], CODE);
+    assert_eq!(network.run(&pixels).unwrap_or_else(|e| panic!("{e}")), plain);
+    let wrong = network.check(&pixels[..3 * len]).unwrap_or_else(|e| panic!("{e}"));
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::workload::{Subject, Workload};
 use crate::data::Records;
 use crate::error::{Error, Result};
 use crate::gpu::{self, Gpu};
-use crate::int::gpu::{Choice, Measured, Network, measure};
+use crate::int::gpu::{CODE, Choice, Measured, Network, measure};
 use crate::int::model::Op;
 use crate::int::{Fast, Model};
 use crate::kernels::AnyKernel;
@@ -113,6 +113,8 @@ fn floats(model: &Model, batch_size: u32, adapter: Option<&str>) -> Result<Workl
         bits: None,
         rung: Vec::new(),
         adapter: adapter.map(String::from),
+        classes: model.classes() as u32,
+        image_size: model.input().h,
     })
 }
 
@@ -148,7 +150,12 @@ pub fn run(args: &InferenceArgs) -> Result<Report> {
     let measured = measured.map(|(shift_only, name)| {
         (name.to_string(), [Choice::fastest(&convolutions, shift_only), Choice::fastest(&single, shift_only)])
     });
-    for (name, [of_batch, of_image]) in forced.into_iter().chain(measured) {
+    let code = [(false, "integers, int_conv_code, then fastest"), (true, "integers, int_conv_code, shift-only")];
+    let code = code.map(|(shift_only, name)| {
+        let with = |measured: &[Measured]| Choice { forced: vec![CODE.into()], ..Choice::fastest(measured, shift_only) };
+        (name.to_string(), [with(&convolutions), with(&single)])
+    });
+    for (name, [of_batch, of_image]) in forced.into_iter().chain(measured).chain(code) {
         let mut pair = Pair::new(&open, &model, batch, [&of_batch, &of_image], &images.pixels)?;
         // Nothing that is wrong is timed; this compiles, too.
         for network in [&mut pair.batch, &mut pair.image] {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::rungs::{Choice, Layer};
+use super::code;
+use super::rungs::{COMPILE_BUDGET, Choice, Layer};
 use crate::error::{Error, Result};
 use crate::graph::{BufferSpec, Call, Program, Ref, Shape};
 use crate::int::model::{Conv, Kind, Linear, Model, Node, Op};
@@ -11,6 +12,7 @@ use crate::kernels::int::ops::{
     ClassifierParams, GlobalSumParams, IntAdd, IntAddParams, IntClassifier, IntGlobalSum, IntLookup, IntMaxPool,
     IntMaxPoolParams, IntPadShortcut, IntPadShortcutParams, LookupParams,
 };
+use crate::kernels::int::IntConvParams;
 use crate::kernels::int::pack::{bytes, channels, int8_digits};
 use crate::kernels::{AnyKernel, Elem};
 
@@ -21,6 +23,8 @@ pub(super) struct Lowered {
     pub pixels: usize,
     pub logits: usize,
     pub rungs: BTreeMap<String, &'static str>,
+    /// Seconds left to compile layers as code.
+    budget: f64,
 }
 
 impl Lowered {
@@ -50,7 +54,8 @@ fn words(node: &Node) -> u64 {
 pub(super) fn lower(model: &Model, batch: u32, choice: &Choice, software: bool) -> Result<Lowered> {
     choice.check()?;
     let (program, buffers, rungs) = (Program::default(), Vec::new(), BTreeMap::new());
-    let mut to = Lowered { program, buffers, pixels: 0, logits: 0, rungs };
+    let budget = choice.compile_budget.unwrap_or(COMPILE_BUDGET);
+    let mut to = Lowered { program, buffers, pixels: 0, logits: 0, rungs, budget };
     let image = u64::from(batch) * crate::int::model::len(model.input()) as u64;
     to.pixels = to.empty("batch", image.div_ceil(4));
     to.logits = to.empty("logits", u64::from(batch) * model.classes() as u64);
@@ -61,11 +66,11 @@ pub(super) fn lower(model: &Model, batch: u32, choice: &Choice, software: bool) 
             _ => to.program.tensor(&node.name, u64::from(batch) * words(node), Elem::U32),
         };
         let inputs: Vec<_> = node.inputs.iter().map(|i| (&model.nodes[*i], outputs[*i])).collect();
-        let call = match (&node.op, &inputs[..]) {
+        let calls = match (&node.op, &inputs[..]) {
             (Op::Conv(conv), [from]) => convolution(&mut to, conv, (node, output), *from, batch, choice, software)?,
-            _ => other(&mut to, (node, output), &inputs)?,
+            _ => vec![other(&mut to, (node, output), &inputs)?],
         };
-        to.program.call(call.label(&node.name));
+        calls.into_iter().for_each(|call| to.program.call(call.label(&node.name)));
         outputs.push(output);
     }
     Ok(to)
@@ -79,15 +84,26 @@ fn convolution(
     batch: u32,
     choice: &Choice,
     software: bool,
-) -> Result<Call> {
+) -> Result<Vec<Call>> {
     let layer = Layer::new(conv, node, from, batch);
+    let seconds = code::compile_seconds(&layer.weights);
+    if choice.takes_code(&layer.key()) && seconds <= to.budget {
+        if let Some((kernels, start)) = layer.code(&node.name) {
+            to.budget -= seconds;
+            let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &start);
+            let after = to.buffer(format!("{}.channels", node.name), after);
+            to.rungs.insert(node.name.clone(), code::NAME);
+            let call = |kernel| Call::new(kernel, &[x, after, y], move |v| IntConvParams { n: v.n, ..layer.params });
+            return Ok(kernels.into_iter().map(call).collect());
+        }
+    }
     let fault = || Error::shape(&node.name, "no rung of the integer convolution computes it");
     let (rung, p, prepared) = layer.pick(choice, software).ok_or_else(fault)?;
     let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &prepared.start);
     let weight = to.buffer(format!("{}.weight", node.name), prepared.words);
     let after = to.buffer(format!("{}.channels", node.name), after);
     to.rungs.insert(node.name.clone(), AnyKernel::name(rung));
-    Ok(Call::new(rung, &[x, weight, after, y], move |v| crate::kernels::int::IntConvParams { n: v.n, ..p }))
+    Ok(vec![Call::new(rung, &[x, weight, after, y], move |v| IntConvParams { n: v.n, ..p })])
 }
 
 fn other(to: &mut Lowered, (node, y): (&Node, Ref), inputs: &[(&Node, Ref)]) -> Result<Call> {

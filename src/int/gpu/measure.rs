@@ -41,7 +41,7 @@ impl Choice {
     /// The fastest of what was measured.
     pub fn fastest(measured: &[Measured], shift_only: bool) -> Self {
         let one = |m: &Measured| m.fastest(shift_only).map(|rung| (m.key.clone(), rung));
-        Self { forced: Vec::new(), shift_only, measured: measured.iter().filter_map(one).collect() }
+        Self { shift_only, measured: measured.iter().filter_map(one).collect(), ..Self::default() }
     }
 }
 

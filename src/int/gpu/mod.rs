@@ -2,14 +2,16 @@
 //!
 //! The same bits as [`super::plain`], whichever convolution rungs are taken: the choice is one of speed.
 
+mod code;
 mod lower;
 mod measure;
 mod rungs;
 
 use std::collections::BTreeMap;
 
+pub use code::NAME as CODE;
 pub use measure::{Measured, measure};
-pub use rungs::Choice;
+pub use rungs::{COMPILE_BUDGET, Choice};
 
 use super::Model;
 use crate::data::Records;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::code;
 use crate::error::{Error, Result};
 use crate::int::model::{Conv, Kind, Node, Weight};
 use crate::kernels::AnyKernel;
@@ -18,7 +19,12 @@ pub struct Choice {
     pub shift_only: bool,
     /// Rungs by [`Layer::key`], as [`super::measure()`] finds them.
     pub measured: BTreeMap<String, &'static str>,
+    /// Seconds that `int_conv_code` may compile for, by its own estimate; [`COMPILE_BUDGET`] where there is none.
+    pub compile_budget: Option<f64>,
 }
+
+/// Seconds that layers as code compile for, at most.
+pub const COMPILE_BUDGET: f64 = 10.0;
 
 /// The rung of this name.
 pub(super) fn named(name: &str) -> Option<&'static IntRung> {
@@ -28,8 +34,8 @@ pub(super) fn named(name: &str) -> Option<&'static IntRung> {
 impl Choice {
     /// Refuses names that are no rung's, and rungs that multiply where none may.
     pub(super) fn check(&self) -> Result<()> {
-        for name in &self.forced {
-            let known = || RUNGS.map(AnyKernel::name).join(", ");
+        for name in self.forced.iter().filter(|name| *name != code::NAME) {
+            let known = || RUNGS.map(AnyKernel::name).into_iter().chain([code::NAME]).collect::<Vec<_>>().join(", ");
             let Some(rung) = named(name) else {
                 return Err(Error::usage(format!("no integer convolution is called `{name}`"), format!("there are: {}", known())));
             };
@@ -39,6 +45,12 @@ impl Choice {
             }
         }
         Ok(())
+    }
+
+    /// Whether a layer is to be code where there is time to compile it.
+    pub(super) fn takes_code(&self, key: &str) -> bool {
+        let first = self.forced.first().map(String::as_str).or_else(|| self.measured.get(key).copied());
+        first == Some(code::NAME)
     }
 
     /// All rungs that may be taken, the wanted first.
@@ -55,7 +67,7 @@ impl Choice {
 pub(super) struct Layer {
     pub weights: Weights,
     pub signed_x: bool,
-    params: IntConvParams,
+    pub params: IntConvParams,
 }
 
 impl Layer {
@@ -107,6 +119,12 @@ impl Layer {
     pub fn on(&self, rung: &IntRung) -> Option<(IntConvParams, Prepared)> {
         let prepared = rung.prepare(&self.weights, self.signed_x)?;
         Some((IntConvParams { planes: prepared.planes, flush: prepared.flush, ..self.params }, prepared))
+    }
+
+    /// Its kernels as code and what their sums start from; none where sums of 16 bits do not hold its weights.
+    pub fn code(&self, name: &str) -> Option<(Vec<&'static code::Code>, Vec<i32>)> {
+        let start = self.weights.sums().iter().map(|s| if self.signed_x { s.wrapping_mul(-128) } else { 0 }).collect();
+        Some((code::kernels(&self.weights, &self.params, name)?, start))
     }
 
     /// The first rung of the choice that fits; the last of every order fits all.

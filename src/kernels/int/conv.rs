@@ -54,10 +54,10 @@ impl IntConvParams {
     fn steps(&self) -> usize {
         (self.k * self.k * self.cin4) as usize
     }
-    fn input(&self) -> usize {
+    pub(crate) fn input(&self) -> usize {
         self.n as usize * (self.h * self.w * self.cin4) as usize
     }
-    fn output(&self) -> usize {
+    pub(crate) fn output(&self) -> usize {
         self.n as usize * (self.oh * self.ow * self.cout4) as usize
     }
     fn weights(&self, rung: &IntRung) -> usize {
@@ -194,6 +194,37 @@ fn blocks(p: &IntConvParams) -> u32 {
 /// Every rung.
 pub static RUNGS: [&IntRung; 4] = [&CONV_DIGITS, &CONV_PAIRS_SHIFT, &CONV_PAIRS, &CONV_DOT];
 
+/// Outputs of some channels, in 64 bits.
+pub(crate) fn twin(
+    p: &IntConvParams,
+    [x, channels]: [&[u32]; 2],
+    y: &mut [u32],
+    outputs: std::ops::Range<usize>,
+    weight: impl Fn(usize, usize, usize) -> i64,
+) {
+    let [n, h, w, oh, ow, k] = [p.n, p.h, p.w, p.oh, p.ow, p.k].map(|v| v as usize);
+    let [stride, pad, cin, cout] = [p.stride, p.pad, 4 * p.cin4, 4 * p.cout4].map(|v| v as usize);
+    for co in outputs {
+        let taps = (0..k * k).flat_map(|tap| (0..cin).map(move |ci| (tap, ci)));
+        let weights: Vec<i64> = taps.map(|(tap, ci)| weight(co, tap, ci)).collect();
+        let word = |row: usize| channels[CHANNEL_WORDS * (co / 4) + 4 * row + co % 4];
+        let multiplier: i64 = word(0).to_le_bytes().iter().chain([&(word(1) as u8)]).map(|code| digit(*code)).sum();
+        for pixel in 0..n * oh * ow {
+            let [ox, oy, image] = [pixel % ow, pixel / ow % oh, pixel / (ow * oh)];
+            let mut acc = 0;
+            for (tap, weights) in weights.chunks_exact(cin).enumerate() {
+                let (iy, ix) = ((oy * stride + tap / k).checked_sub(pad), (ox * stride + tap % k).checked_sub(pad));
+                let (Some(iy), Some(ix)) = (iy.filter(|y| *y < h), ix.filter(|x| *x < w)) else { continue };
+                let first = ((image * h + iy) * w + ix) * cin;
+                let value = |ci: usize| i64::from(byte(x, first + ci, p.signed_x == 1));
+                acc += weights.iter().enumerate().map(|(ci, w)| w * value(ci)).sum::<i64>();
+            }
+            let q = (round_shift(acc, p.preshift) * multiplier + i64::from(word(2) as i32)) >> word(3);
+            set_byte(y, pixel * cout + co, q, p.signed_y == 1);
+        }
+    }
+}
+
 impl Kernel for IntRung {
     type Params = IntConvParams;
     fn source(&self) -> Source {
@@ -214,32 +245,10 @@ impl Kernel for IntRung {
     fn twin(&self, p: &IntConvParams, a: &mut Args) {
         let (x, weight, channels, y) = (a.u(0), a.u(1), a.u(2), a.out_u32(3));
         let (cin4, cout4) = (p.cin4 as usize, p.cout4 as usize);
-        let weights: Vec<i64> = (0..4 * cout4)
-            .flat_map(|co| {
-                let at = move |s: usize| (s / 4 * cout4 + co / 4, co % 4, s % 4);
-                (0..4 * p.steps()).map(move |s| at(s)).map(|(at, lane, ci)| self.weight(p, weight, at, lane, ci))
-            })
-            .collect();
-        for o in 0..4 * p.output() {
-            let (co, pixel) = (o % (4 * cout4), o / (4 * cout4));
-            let [ox, oy, image] = [pixel % p.ow as usize, pixel / p.ow as usize % p.oh as usize, pixel / (p.ow * p.oh) as usize];
-            let mut acc = 0;
-            for tap in 0..(p.k * p.k) as usize {
-                let iy = (oy * p.stride as usize + tap / p.k as usize).checked_sub(p.pad as usize);
-                let ix = (ox * p.stride as usize + tap % p.k as usize).checked_sub(p.pad as usize);
-                let (Some(iy), Some(ix)) = (iy, ix) else { continue };
-                if iy >= p.h as usize || ix >= p.w as usize {
-                    continue;
-                }
-                let from = 4 * ((image * p.h as usize + iy) * p.w as usize + ix) * cin4;
-                let row = &weights[4 * (co * p.steps() + tap * cin4)..][..4 * cin4];
-                acc += (0..4 * cin4).map(|ci| row[ci] * i64::from(byte(x, from + ci, p.signed_x == 1))).sum::<i64>();
-            }
-            let word = |row: usize| channels[CHANNEL_WORDS * (co / 4) + 4 * row + co % 4];
-            let multiplier: i64 = word(0).to_le_bytes().iter().chain([&(word(1) as u8)]).map(|code| digit(*code)).sum();
-            let q = (round_shift(acc, p.preshift) * multiplier + i64::from(word(2) as i32)) >> word(3);
-            set_byte(y, o, q, p.signed_y == 1);
-        }
+        let at = |co: usize, tap: usize, ci: usize| {
+            self.weight(p, weight, (tap * cin4 + ci / 4) * cout4 + co / 4, co % 4, ci % 4)
+        };
+        twin(p, [x, channels], y, 0..4 * cout4, at);
     }
     fn tolerance(&self, _: &IntConvParams) -> Tolerance {
         Tolerance::Exact

@@ -5,8 +5,8 @@ use crate::int::digits::{Digit, digits};
 /// Words of [`channels`] for every four output channels.
 pub const CHANNEL_WORDS: usize = 20;
 /// Largest |sum| below 0 and above that 16 bits hold.
-const HALF_LOW: i64 = 1 << 15;
-const HALF_HIGH: i64 = HALF_LOW - 1;
+pub(crate) const HALF_LOW: i64 = 1 << 15;
+pub(crate) const HALF_HIGH: i64 = HALF_LOW - 1;
 
 /// A digit as a byte: shift in bits 0 to 4, bit 6 set, bit 7 the sign.
 fn code(digit: &Digit) -> u8 {
@@ -51,7 +51,7 @@ pub struct Weights {
 
 impl Weights {
     /// The weight, 0 for filler channels.
-    fn at(&self, co: usize, tap: usize, ci: usize) -> i32 {
+    pub(crate) fn at(&self, co: usize, tap: usize, ci: usize) -> i32 {
         let inside = co < self.cout && ci < self.cin;
         if inside { self.values[(co * self.taps + tap) * self.cin + ci] } else { 0 }
     }
