@@ -361,10 +361,18 @@ fn what_cannot_be_is_refused_with_the_way_out() {
     place.refuses("eval --weights run --dataset cifar10 --data-dir data --device cpu", 2, &["--device cpu", "export"]);
     let model = fixture();
     let model = model.display();
-    place.refuses(&format!("eval --weights {model} --dataset shapes --rung int_conv"), 2, &["int_conv", "int_conv_digits"]);
+    place.refuses(
+        &format!("eval --weights {model} --dataset shapes --rung int_conv"),
+        2,
+        &["int_conv", "int_conv_digits"],
+    );
     let rung = "--rung int_conv_pairs --shift-only";
     place.refuses(&format!("eval --weights {model} --dataset shapes {rung}"), 2, &["int_conv_pairs", "--shift-only"]);
-    place.refuses(&format!("eval --weights {model} --dataset shapes --device cpu {rung}"), 2, &["--device cpu", "--rung"]);
+    place.refuses(
+        &format!("eval --weights {model} --dataset shapes --device cpu {rung}"),
+        2,
+        &["--device cpu", "--rung"],
+    );
     place.refuses("eval --weights run --dataset cifar10 --data-dir data --shift-only", 2, &["--shift-only", "export"]);
     place.refuses(&format!("eval --weights {model} --dataset cifar100 --data-dir data"), 1, &["10 classes", "100"]);
     place.refuses(&format!("export {model} --out m.safetensors"), 2, &["already"]);

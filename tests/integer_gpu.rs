@@ -47,8 +47,13 @@ fn every_rung_gives_the_references_logits() {
         let name = AnyKernel::name(rung);
         let mut network = network(&model, BATCH, &Choice { forced: vec![name.into()], ..Choice::default() });
         // The stem's int8 weights are too large for sums of 16 bits.
-        let elsewhere: Vec<_> = network.rungs.iter().filter(|(_, r)| **r != name).map(|(node, _)| node.as_str()).collect();
-        assert!(elsewhere.is_empty() || name.contains("pairs") && elsewhere == ["conv1"], "{name}: {:?}", network.rungs);
+        let elsewhere: Vec<_> =
+            network.rungs.iter().filter(|(_, r)| **r != name).map(|(node, _)| node.as_str()).collect();
+        assert!(
+            elsewhere.is_empty() || name.contains("pairs") && elsewhere == ["conv1"],
+            "{name}: {:?}",
+            network.rungs
+        );
         assert!(network.logits(&images).unwrap_or_else(|e| panic!("{e}")) == plain, "{name}");
     }
 }
@@ -73,8 +78,13 @@ fn shift_only_takes_no_rung_that_multiplies_and_measuring_takes_the_fastest() {
 /// int8 holds, a shortcut that is no whole word, a window of 5.
 fn odd() -> Model {
     let shape = |h, w, c| Shape { h, w, c };
-    let node = |name: &str, inputs: &[usize], shape, kind, exponent, op| {
-        Node { name: name.into(), inputs: inputs.into(), shape, kind, exponent, op }
+    let node = |name: &str, inputs: &[usize], shape, kind, exponent, op| Node {
+        name: name.into(),
+        inputs: inputs.into(),
+        shape,
+        kind,
+        exponent,
+        op,
     };
     let mixed = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 13;
     let lut = (0..512).map(|i| (mixed(i) as u8) as i8).collect();
@@ -110,7 +120,11 @@ fn odd() -> Model {
             shape(1, 1, 3),
             Kind::I32,
             0,
-            Op::Linear(Linear { weight: (0..21).map(|i| (mixed(i) as u8) as i8).collect(), bias: vec![5, -700, 90], scale: 0.01 }),
+            Op::Linear(Linear {
+                weight: (0..21).map(|i| (mixed(i) as u8) as i8).collect(),
+                bias: vec![5, -700, 90],
+                scale: 0.01,
+            }),
         ),
     ];
     let names = ["a", "b", "c"].map(String::from).to_vec();
@@ -139,7 +153,8 @@ fn odd_networks_agree_in_every_kernel() {
 
 #[test]
 fn code_gives_the_references_logits_within_its_budget() {
-    let code = |compile_budget| Choice { forced: vec![CODE.into()], shift_only: true, compile_budget, ..Choice::default() };
+    let code =
+        |compile_budget| Choice { forced: vec![CODE.into()], shift_only: true, compile_budget, ..Choice::default() };
     let (fixture, images) = (model(), images());
     // The stem does not fit 16 bits; the budget ends before the layers of 64 channels.
     let mut first = network(&fixture, BATCH, &code(Some(2.0)));

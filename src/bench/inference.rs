@@ -81,7 +81,13 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(open: &dyn Fn() -> Result<Gpu>, model: &Model, batch: u32, choices: [&Choice; 2], pixels: &[u8]) -> Result<Self> {
+    fn new(
+        open: &dyn Fn() -> Result<Gpu>,
+        model: &Model,
+        batch: u32,
+        choices: [&Choice; 2],
+        pixels: &[u8],
+    ) -> Result<Self> {
         let mut batch = Network::new(open()?, model, batch, choices[0])?;
         let mut image = Network::new(open()?, model, 1, choices[1])?;
         batch.send(pixels);
@@ -152,7 +158,8 @@ pub fn run(args: &InferenceArgs) -> Result<Report> {
     });
     let code = [(false, "integers, int_conv_code, then fastest"), (true, "integers, int_conv_code, shift-only")];
     let code = code.map(|(shift_only, name)| {
-        let with = |measured: &[Measured]| Choice { forced: vec![CODE.into()], ..Choice::fastest(measured, shift_only) };
+        let with =
+            |measured: &[Measured]| Choice { forced: vec![CODE.into()], ..Choice::fastest(measured, shift_only) };
         (name.to_string(), [with(&convolutions), with(&single)])
     });
     for (name, [of_batch, of_image]) in forced.into_iter().chain(measured).chain(code) {
@@ -212,7 +219,11 @@ impl Report {
     pub fn table(&self) -> String {
         let mut s = String::new();
         let batch = format!("batch {}", self.batch);
-        let _ = writeln!(s, "{:40} {:>10} {batch:>12} {:>10} {:>10} {:>9}", "", "multiplies", "images/s", "1 image", "x floats");
+        let _ = writeln!(
+            s,
+            "{:40} {:>10} {batch:>12} {:>10} {:>10} {:>9}",
+            "", "multiplies", "images/s", "1 image", "x floats"
+        );
         for way in &self.ways {
             let multiplies = way.multiplies.map_or("", |m| if m { "yes" } else { "no" });
             let (all, one) = (1e3 * way.batch_seconds, 1e3 * way.image_seconds);

@@ -111,7 +111,8 @@ fn write(weights: &Weights, p: &IntConvParams, channels: &std::ops::Range<usize>
     for co4 in channels.start / 4..channels.end.div_ceil(4) {
         line!(s, "{{ let after = channels_of({co4}u); let start = start_of({co4}u);");
         for px in 0..PIXELS {
-            let lane = |l: usize| if 4 * co4 + l < channels.end { format!("t{}_{px}", 4 * co4 + l) } else { "0".into() };
+            let lane =
+                |l: usize| if 4 * co4 + l < channels.end { format!("t{}_{px}", 4 * co4 + l) } else { "0".into() };
             let sums = [0, 1, 2, 3].map(lane).join(", ");
             line!(s, "if (ox + {px}u < p.ow) {{");
             line!(s, "y[out + {px}u * p.cout4 + {co4}u] = requantize(vec4({sums}) + start, after); }}");
@@ -209,7 +210,8 @@ impl Kernel for Code {
         Vec::new()
     }
     fn cost(&self, p: &IntConvParams) -> Cost {
-        let products = f64::from(p.n * p.oh * p.ow) * (self.weights.taps * self.weights.cin * self.channels.len()) as f64;
+        let products =
+            f64::from(p.n * p.oh * p.ow) * (self.weights.taps * self.weights.cin * self.channels.len()) as f64;
         Cost { flops: 2.0 * products, bytes: 4.0 * (p.input() + p.output()) as f64 }
     }
     fn subgroup(&self, _: &IntConvParams) -> Option<u32> {

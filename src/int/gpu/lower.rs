@@ -8,11 +8,11 @@ use crate::error::{Error, Result};
 use crate::graph::{BufferSpec, Call, Program, Ref, Shape};
 use crate::int::model::{Conv, Kind, Linear, Model, Node, Op};
 use crate::int::proof::addition;
+use crate::kernels::int::IntConvParams;
 use crate::kernels::int::ops::{
     ClassifierParams, GlobalSumParams, IntAdd, IntAddParams, IntClassifier, IntGlobalSum, IntLookup, IntMaxPool,
     IntMaxPoolParams, IntPadShortcut, IntPadShortcutParams, LookupParams,
 };
-use crate::kernels::int::IntConvParams;
 use crate::kernels::int::pack::{bytes, channels, int8_digits};
 use crate::kernels::{AnyKernel, Elem};
 

@@ -37,7 +37,10 @@ impl Choice {
         for name in self.forced.iter().filter(|name| *name != code::NAME) {
             let known = || RUNGS.map(AnyKernel::name).into_iter().chain([code::NAME]).collect::<Vec<_>>().join(", ");
             let Some(rung) = named(name) else {
-                return Err(Error::usage(format!("no integer convolution is called `{name}`"), format!("there are: {}", known())));
+                return Err(Error::usage(
+                    format!("no integer convolution is called `{name}`"),
+                    format!("there are: {}", known()),
+                ));
             };
             if self.shift_only && rung.multiplies {
                 let what = format!("--rung {name} with --shift-only: it multiplies");

@@ -40,7 +40,8 @@ crate::kernel! {
         }).to_vec(),
         twin(a): {
             let (pixels, lut, y) = (a.u(0), a.u(1), a.out_u32(2));
-            y.fill(0);
+            // What lies behind the batch stays as it is.
+            y[..(p.pixels() * p.c.div_ceil(4)) as usize].fill(0);
             let (size, c, stride) = ((p.h * p.w) as usize, p.c as usize, 4 * p.c.div_ceil(4) as usize);
             for i in 0..p.pixels() as usize {
                 for ch in 0..c {
@@ -155,7 +156,7 @@ crate::kernel! {
             .to_vec(),
         twin(a): {
             let (x, y) = (a.u(0), a.out_u32(1));
-            y.fill(0);
+            y[..p.output() as usize].fill(0);
             let (cin, cout) = (4 * p.cin4 as usize, 4 * p.cout4 as usize);
             for o in 0..(p.n * p.oh * p.ow) as usize {
                 let (ox, oy) = (o % p.ow as usize, o / p.ow as usize % p.oh as usize);

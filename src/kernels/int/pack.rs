@@ -85,7 +85,10 @@ impl Weights {
 
     /// Σ w of each output channel.
     pub fn sums(&self) -> Vec<i32> {
-        self.values.chunks_exact(self.taps * self.cin).map(|w| w.iter().fold(0, |a: i32, w| a.wrapping_add(*w))).collect()
+        self.values
+            .chunks_exact(self.taps * self.cin)
+            .map(|w| w.iter().fold(0, |a: i32, w| a.wrapping_add(*w)))
+            .collect()
     }
 
     /// The largest number of vec4 of weights, counted through [k·k, cin4], whose products with uint8 inputs a 16-bit sum holds in
