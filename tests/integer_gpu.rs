@@ -25,13 +25,11 @@ fn model() -> Model {
 
 fn images() -> Records {
     let manifest = Manifest::find("shapes").expect("built in");
-    let data = load(&manifest, None, Splits { train: false, test: true }).expect("drawn");
-    let mut test = data.test.expect("asked for");
+    let data = load(&manifest, None, Splits::TEST).expect("drawn");
+    let test = data.test.expect("asked for");
     let slow = gpu::adapters().first().is_some_and(|a| a.info.name.contains("SwiftShader"));
     let count = if slow { FEW } else { IMAGES };
-    test.labels.truncate(count);
-    test.pixels.truncate(count * test.image_len);
-    test
+    Records::of(test.as_ref(), 0..count).expect("drawn")
 }
 
 fn network(model: &Model, batch: u32, choice: &Choice) -> Network {

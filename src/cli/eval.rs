@@ -47,7 +47,7 @@ pub(super) struct EvalArgs {
     /// Integer networks: only convolution rungs that do not multiply
     #[arg(long)]
     shift_only: bool,
-    /// Where it runs [default: gpu]
+    /// Where it runs [default: gpu; for an integer network cpu where there is no adapter]
     #[arg(long, value_enum)]
     device: Option<Device>,
     /// Print the result as one JSON object on the last line

@@ -23,7 +23,7 @@ pub(super) struct InferArgs {
     /// Classes to print for each picture
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
-    /// Where it runs [default: gpu]
+    /// Where it runs [default: gpu, or cpu where there is no adapter]
     #[arg(long, value_enum)]
     device: Option<Device>,
     /// Adapter by index or name, as `s3gpu devices` lists them

@@ -36,6 +36,13 @@ pub(super) struct Place<'a> {
     pub batch: u32,
 }
 
+impl Place<'_> {
+    /// Whether no flag needs an adapter.
+    fn asks_nothing(&self) -> bool {
+        self.device.is_none() && self.adapter.is_none() && self.rungs.is_empty()
+    }
+}
+
 /// A network where it runs.
 pub(super) enum Runner<'a> {
     Cpu(Fast<'a>),
@@ -52,7 +59,14 @@ impl<'a> Runner<'a> {
             return Ok(Self::Cpu(Fast::new(model)));
         }
         let choice = Choice { forced: place.rungs.to_vec(), shift_only: place.shift_only, ..Choice::default() };
-        let gpu = super::open_gpu(place.adapter)?;
+        let gpu = match super::open_gpu(place.adapter) {
+            // Nobody asked for an adapter, and the logits are the same.
+            Err(Error::NoAdapter { what, .. }) if place.asks_nothing() => {
+                note!("note: {what}; on the processor");
+                return Ok(Self::Cpu(Fast::new(model)));
+            }
+            gpu => gpu?,
+        };
         Ok(Self::Gpu(Box::new(Network::new(gpu, model, place.batch, &choice)?)))
     }
 

@@ -87,15 +87,16 @@ fn convolution(
 ) -> Result<Vec<Call>> {
     let layer = Layer::new(conv, node, from, batch);
     let seconds = code::compile_seconds(&layer.weights);
-    if choice.takes_code(&layer.key()) && seconds <= to.budget {
-        if let Some((kernels, start)) = layer.code(&node.name) {
-            to.budget -= seconds;
-            let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &start);
-            let after = to.buffer(format!("{}.channels", node.name), after);
-            to.rungs.insert(node.name.clone(), code::NAME);
-            let call = |kernel| Call::new(kernel, &[x, after, y], move |v| IntConvParams { n: v.n, ..layer.params });
-            return Ok(kernels.into_iter().map(call).collect());
-        }
+    if choice.takes_code(&layer.key())
+        && seconds <= to.budget
+        && let Some((kernels, start)) = layer.code(&node.name)
+    {
+        to.budget -= seconds;
+        let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &start);
+        let after = to.buffer(format!("{}.channels", node.name), after);
+        to.rungs.insert(node.name.clone(), code::NAME);
+        let call = |kernel| Call::new(kernel, &[x, after, y], move |v| IntConvParams { n: v.n, ..layer.params });
+        return Ok(kernels.into_iter().map(call).collect());
     }
     let fault = || Error::shape(&node.name, "no rung of the integer convolution computes it");
     let (rung, p, prepared) = layer.pick(choice, software).ok_or_else(fault)?;
