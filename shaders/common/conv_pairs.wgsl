@@ -2,7 +2,7 @@
 // Inputs count as uint8 (an int8 with its sign bit turned over is x + 128; `channels` starts the sums at −128·Σw then). Every `flush`
 // vec4 of weights the halves are taken apart: it was proven from the weights that they fit 16 bits there. What happens in between does
 // not matter, since all is modulo 2^32. One invocation computes 8 neighbouring pixels of a row times 4·BLOCKS output channels.
-// The kernel says what a weight is: `Factor`, `factor_of` the c-th bytes of four words, and `product`.
+// The kernel says what a weight is: `Factor`, `factor_of` the c-th bytes of four words, and `product`; and how sums become outputs: `finish`.
 const BLOCKS: u32 = 2u;
 const PLANES: u32 = 1u; // parts of a weight, each a factor
 
@@ -89,10 +89,11 @@ fn conv_pairs(i: u32) {
     //#repeat b BLOCKS
     if (co + $bu < p.cout4) {
         let after = channels_of(co + $bu);
+        let m = multiplier(after);
         let start = start_of(co + $bu);
         //#repeat q 8
         if (ox + $qu < p.ow) {
-            y[out + $qu * p.cout4 + $bu] = requantize(total[$qu * BLOCKS + $bu] + start, after);
+            y[out + $qu * p.cout4 + $bu] = finish(total[$qu * BLOCKS + $bu] + start, m, after);
         }
         //#end
     }

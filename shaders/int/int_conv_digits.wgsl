@@ -12,12 +12,13 @@ struct Params {
     k: u32,        // kernel size
     stride: u32,
     pad: u32,
-    planes: u32,   // digits of a weight
-    flush: u32,    // vec4 of weights that a 16-bit sum holds
+    planes: u32,   // digits of a weight, or channels in a word
+    flush: u32,    // steps whose products a 16-bit sum holds
     preshift: u32,
     terms: u32,    // digits of M, at most 5
     signed_x: u32, // 1: int8, 0: uint8
     signed_y: u32,
+    subgroup: u32, // lanes of a subgroup, 0 where the adapter has none of a fixed size
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<u32>;               // [n, h, w, cin4]

@@ -12,12 +12,13 @@ struct Params {
     k: u32,        // kernel size
     stride: u32,
     pad: u32,
-    planes: u32,   // digits of a weight
-    flush: u32,    // vec4 of weights that a 16-bit sum holds
+    planes: u32,   // digits of a weight, or channels in a word
+    flush: u32,    // steps whose products a 16-bit sum holds
     preshift: u32,
     terms: u32,    // digits of M, at most 5
     signed_x: u32, // 1: int8, 0: uint8
     signed_y: u32,
+    subgroup: u32, // lanes of a subgroup, 0 where the adapter has none of a fixed size
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<u32>;               // [n, h, w, cin4]
@@ -78,14 +79,16 @@ fn int_conv_dot(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
     }
     let out = ((image * p.oh + oy) * p.ow + ox) * p.cout4 + co;
     let after = channels_of(co);
+    let m = multiplier_of(after);
     let start = start_of(co);
     let after_pair = channels_of(pair);
+    let m_pair = multiplier_of(after_pair);
     let start_pair = start_of(pair);
     //#repeat q 8
     if (ox + $qu < p.ow) {
-        y[out + $qu * p.cout4] = requantize(a[$q] + start, after);
+        y[out + $qu * p.cout4] = requantize_by(a[$q] + start, m, after);
         if (pair > co) {
-            y[out + $qu * p.cout4 + 1u] = requantize(b[$q] + start_pair, after_pair);
+            y[out + $qu * p.cout4 + 1u] = requantize_by(b[$q] + start_pair, m_pair, after_pair);
         }
     }
     //#end

@@ -1,7 +1,8 @@
 //! Forward passes of one network in one run: as floats, as integers by every rung, and by the reference on the processor.
 //!
-//! All ways take turns, so that what else the machine does hits all of them, and medians count. A pass runs from pixels on the device
-//! to logits there (to loss and counts for floats); the reference on the processor begins and ends in memory.
+//! All ways take turns, so that what else the machine does hits all of them; medians count, and the fastest stands beside them. A pass
+//! runs from pixels on the device to logits there (to loss and counts for floats); the reference on the processor begins and ends in
+//! memory.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use super::workload::{Subject, Workload};
 use crate::data::Records;
 use crate::error::{Error, Result};
 use crate::gpu::{self, Gpu};
+use crate::int::fast::Scratch;
 use crate::int::gpu::{CODE, Choice, Measured, Network, measure};
 use crate::int::model::Op;
 use crate::int::{Fast, Model};
@@ -53,10 +55,16 @@ pub struct Way {
     pub multiplies: Option<bool>,
     /// Median seconds of a batch.
     pub batch_seconds: f64,
+    /// Its fastest.
+    pub batch_fastest: f64,
     /// Median seconds of one image.
     pub image_seconds: f64,
-    /// The float pass's seconds of a batch over its own: above 1 is faster than floats.
+    /// What nine of ten single images are within.
+    pub image_p90: f64,
+    /// The float pass's seconds of a batch over its own, medians: above 1 is faster than floats.
     pub speedup: f64,
+    /// The same of the fastest.
+    pub speedup_fastest: f64,
 }
 
 /// Everything measured.
@@ -96,14 +104,40 @@ impl Pair {
     }
 }
 
-fn pass(network: &mut Network, passes: usize) -> Result<f64> {
+fn pass(network: &mut Network) -> Result<f64> {
     let n = network.batch_size() as u32;
     let started = Instant::now();
-    for _ in 0..passes {
-        network.submit(n);
-    }
+    network.submit(n);
     network.exec.gpu.wait(None, || "during a benchmark".into())?;
-    Ok(started.elapsed().as_secs_f64() / passes as f64)
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// Single images in a round.
+const SINGLES: usize = 4;
+
+/// Seconds of batches and of single images.
+#[derive(Clone, Default)]
+struct Times {
+    batch: Vec<f64>,
+    image: Vec<f64>,
+}
+
+impl Times {
+    /// One batch and [`SINGLES`] images.
+    fn take(&mut self, mut batch: impl FnMut() -> Result<f64>, mut image: impl FnMut() -> Result<f64>) -> Result<()> {
+        self.batch.push(batch()?);
+        (0..SINGLES).try_for_each(|_| {
+            self.image.push(image()?);
+            Ok(())
+        })
+    }
+}
+
+/// Seconds that a closure takes.
+fn seconds(f: impl FnOnce()) -> f64 {
+    let started = Instant::now();
+    f();
+    started.elapsed().as_secs_f64()
 }
 
 /// The float network that the integers were made of, in name and shape.
@@ -174,42 +208,44 @@ pub fn run(args: &InferenceArgs) -> Result<Report> {
         integers.push((name, pair));
     }
 
-    let count = 2 + integers.len();
-    let mut seconds: Vec<[Vec<f64>; 2]> = vec![Default::default(); count];
+    let mut times = vec![Times::default(); 2 + integers.len()];
     for _ in 0..args.steps {
-        let floats = [float_batch.forwards(1)?, float_image.forwards(4)?];
-        seconds[0].iter_mut().zip(floats).for_each(|(all, s)| all.push(s));
-        for (i, (_, pair)) in integers.iter_mut().enumerate() {
-            let both = [pass(&mut pair.batch, 1)?, pass(&mut pair.image, 4)?];
-            seconds[i + 1].iter_mut().zip(both).for_each(|(all, s)| all.push(s));
+        let [floats, rest @ .., reference] = &mut times[..] else { unreachable!("two are always there") };
+        floats.take(|| float_batch.forwards(1), || float_image.forwards(1))?;
+        for (times, (_, pair)) in rest.iter_mut().zip(&mut integers) {
+            times.take(|| pass(&mut pair.batch), || pass(&mut pair.image))?;
         }
-        let started = Instant::now();
-        fast.logits(&images);
-        let batch = started.elapsed().as_secs_f64();
-        let started = Instant::now();
-        fast.forward(images.image(0), &mut Default::default(), |_, _| ());
-        seconds[count - 1].iter_mut().zip([batch, started.elapsed().as_secs_f64()]).for_each(|(all, s)| all.push(s));
+        let mut scratch = Scratch::default();
+        let mut image = || drop(fast.forward(images.image(0), &mut scratch, |_, _| ()));
+        reference.take(|| Ok(seconds(|| drop(fast.logits(&images)))), || Ok(seconds(&mut image)))?;
     }
 
-    let names = ["floats (fp32)".to_string()].into_iter();
-    let multiplies = integers.iter().map(|(_, pair)| Some(pair.batch.multiplies()));
-    let multiplies: Vec<_> = [None].into_iter().chain(multiplies).chain([None]).collect();
-    let names = names.chain(integers.into_iter().map(|(name, _)| name)).chain(["integers, processor".to_string()]);
-    let medians: Vec<_> = seconds.into_iter().map(|s| s.map(median)).collect();
-    let float = medians[0][0];
-    let way = |((name, [batch_seconds, image_seconds]), multiplies): ((String, [f64; 2]), Option<bool>)| Way {
-        name,
-        multiplies,
-        batch_seconds,
-        image_seconds,
-        speedup: float / batch_seconds,
+    let integers = integers.into_iter().map(|(name, pair)| (name, Some(pair.batch.multiplies())));
+    let names = [("floats (fp32)".to_string(), None)].into_iter().chain(integers);
+    let names = names.chain([("integers, processor".to_string(), None)]);
+    let fastest = |all: &[f64]| all.iter().copied().fold(f64::INFINITY, f64::min);
+    let floats = (median(times[0].batch.clone()), fastest(&times[0].batch));
+    let way = |((name, multiplies), mut times): ((String, Option<bool>), Times)| {
+        times.image.sort_by(f64::total_cmp);
+        let (batch_fastest, image_p90) = (fastest(&times.batch), times.image[(times.image.len() - 1) * 9 / 10]);
+        let batch_seconds = median(times.batch);
+        Way {
+            name,
+            multiplies,
+            batch_seconds,
+            batch_fastest,
+            image_seconds: median(times.image),
+            image_p90,
+            speedup: floats.0 / batch_seconds,
+            speedup_fastest: floats.1 / batch_fastest,
+        }
     };
     let info = &model.info;
     Ok(Report {
         adapter: adapter_name,
         network: format!("{} {} {}-bit", info.model, info.method, info.bits),
         batch,
-        ways: names.zip(medians).zip(multiplies).map(way).collect(),
+        ways: names.zip(times).map(way).collect(),
         convolutions,
     })
 }
@@ -218,28 +254,33 @@ impl Report {
     /// Ways and convolutions as tables.
     pub fn table(&self) -> String {
         let mut s = String::new();
-        let batch = format!("batch {}", self.batch);
         let _ = writeln!(
             s,
-            "{:40} {:>10} {batch:>12} {:>10} {:>10} {:>9}",
-            "", "multiplies", "images/s", "1 image", "x floats"
+            "batch {}: ms of a pass, median and fastest, and as floats over it; ms of one image, median and p90\n{:42} {:>10} {:>9} \
+             {:>9} {:>8} {:>6} {:>6} {:>8} {:>8}",
+            self.batch, "", "multiplies", "median", "fastest", "images/s", "x", "x", "1 image", "p90"
         );
         for way in &self.ways {
             let multiplies = way.multiplies.map_or("", |m| if m { "yes" } else { "no" });
-            let (all, one) = (1e3 * way.batch_seconds, 1e3 * way.image_seconds);
+            let ms = [way.batch_seconds, way.batch_fastest, way.image_seconds, way.image_p90].map(|s| 1e3 * s);
+            let [batch, fastest, image, p90] = ms;
             let rate = f64::from(self.batch) / way.batch_seconds;
             let _ = writeln!(
                 s,
-                "{:40} {multiplies:>10} {all:>9.2} ms {rate:>10.0} {one:>7.2} ms {:>9.2}",
-                way.name, way.speedup
+                "{:42} {multiplies:>10} {batch:>9.2} {fastest:>9.2} {rate:>8.0} {:>6.2} {:>6.2} {image:>8.2} {p90:>8.2}",
+                way.name, way.speedup, way.speedup_fastest
             );
         }
         let _ = writeln!(s, "\nconvolutions, ms a dispatch");
         for m in &self.convolutions {
             let _ = writeln!(s, "{} ({} of them)", m.key, m.times);
             for (rung, seconds) in &m.seconds {
-                let taken = if m.fastest(false) == Some(rung) { " <- taken" } else { "" };
-                let taken = if m.fastest(true) == Some(rung) { format!("{taken} <- shift-only") } else { taken.into() };
+                let taken = if m.fastest(false) == Some(rung.as_str()) { " <- taken" } else { "" };
+                let taken = if m.fastest(true) == Some(rung.as_str()) {
+                    format!("{taken} <- shift-only")
+                } else {
+                    taken.into()
+                };
                 let _ = writeln!(s, "  {rung:30} {:>9.3}{taken}", 1e3 * seconds);
             }
         }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::graph::Shape;
 use crate::int::evaluate::{figures, logits_hash, run_by};
 use crate::int::fast::Scratch;
-use crate::int::gpu::{Choice, Network};
+use crate::int::gpu::{Choice, Network, measured, multiplies};
 use crate::int::{Fast, Model};
 use crate::train::metrics::Record;
 use crate::train::run::eval_record;
@@ -58,7 +58,6 @@ impl<'a> Runner<'a> {
             }
             return Ok(Self::Cpu(Fast::new(model)));
         }
-        let choice = Choice { forced: place.rungs.to_vec(), shift_only: place.shift_only, ..Choice::default() };
         let gpu = match super::open_gpu(place.adapter) {
             // Nobody asked for an adapter, and the logits are the same.
             Err(Error::NoAdapter { what, .. }) if place.asks_nothing() => {
@@ -67,7 +66,21 @@ impl<'a> Runner<'a> {
             }
             gpu => gpu?,
         };
-        Ok(Self::Gpu(Box::new(Network::new(gpu, model, place.batch, &choice)?)))
+        let mut choice = Choice { forced: place.rungs.to_vec(), shift_only: place.shift_only, ..Choice::default() };
+        choice.check()?;
+        if place.rungs.is_empty() {
+            let (measured, new) = measured(&gpu, model, place.batch)?;
+            choice = Choice::fastest(&measured, place.shift_only);
+            if new {
+                note!("measured which rung is fastest for {} distinct convolutions", measured.len());
+            }
+        }
+        let network = Network::new(gpu, model, place.batch, &choice)?;
+        for (rung, nodes) in by_rung(&network) {
+            let how = if multiplies(rung) { "multiplies" } else { "shifts and adds" };
+            note!("{rung} ({how}): {}", nodes.join(", "));
+        }
+        Ok(Self::Gpu(Box::new(network)))
     }
 
     /// Logits of u8 images [C, H, W], one behind the other.
@@ -84,15 +97,13 @@ impl<'a> Runner<'a> {
             Self::Gpu(network) => network.logits(records),
         }
     }
+}
 
-    /// How many convolutions each rung computes.
-    fn rungs(&self) -> BTreeMap<&'static str, usize> {
-        let mut counts = BTreeMap::new();
-        if let Self::Gpu(network) = self {
-            network.rungs.values().for_each(|rung| *counts.entry(*rung).or_insert(0) += 1);
-        }
-        counts
-    }
+/// The convolutions that each rung computes.
+fn by_rung(network: &Network) -> BTreeMap<&'static str, Vec<&str>> {
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    network.rungs.iter().for_each(|(node, rung)| all.entry(*rung).or_default().push(node.as_str()));
+    all
 }
 
 /// Refuses a network that tells another number of classes apart than the data set has.
@@ -136,7 +147,7 @@ pub(super) fn eval(
         json["logits_hash"] = hash.into();
         if let Runner::Gpu(network) = &runner {
             json["adapter"] = crate::gpu::describe(&network.exec.gpu.info).into();
-            json["rungs"] = serde_json::to_value(runner.rungs()).expect("names and counts");
+            json["rungs"] = serde_json::to_value(&network.rungs).expect("names");
             json["multiplies"] = network.multiplies().into();
         }
         say!("{json}")?;
@@ -153,8 +164,10 @@ pub(super) fn eval(
             record.loss
         )?;
         say!("{} of {} images right, {images_per_s:.0} images/s", record.correct, record.count)?;
-        for (rung, count) in runner.rungs() {
-            say!("{count} convolutions by {rung}")?;
+        if let Runner::Gpu(network) = &runner {
+            let count = |(rung, nodes): (_, Vec<_>)| format!("{} by {rung}", nodes.len());
+            let counts: Vec<_> = by_rung(network).into_iter().map(count).collect();
+            say!("convolutions: {}", counts.join(", "))?;
         }
         say!("logits hash {hash}")?;
     }

@@ -97,6 +97,8 @@ pub fn registry() -> Vec<&'static dyn AnyKernel> {
         &int::CONV_PAIRS_SHIFT,
         &int::CONV_PAIRS,
         &int::CONV_DOT,
+        &int::CONV_SUBGROUP,
+        &int::CONV_SUBGROUP_SHIFT,
         &int::ops::IntAdd,
         &int::ops::IntPadShortcut,
         &int::ops::IntMaxPool,

@@ -39,7 +39,7 @@ pub fn compile_seconds(weights: &Weights) -> f64 {
 ///
 /// They live as long as the program: a pipeline is known by its kernel, and a process runs few networks.
 pub fn kernels(weights: &Weights, p: &IntConvParams, layer: &str) -> Option<Vec<&'static Code>> {
-    weights.flush()?;
+    weights.flush(1)?;
     let block = |first: usize| {
         let channels = first..(first + CHANNELS).min(weights.cout);
         let name = format!("{NAME}_{}_{first}", layer.replace('.', "_"));

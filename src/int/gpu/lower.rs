@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::code;
-use super::rungs::{COMPILE_BUDGET, Choice, Layer};
+use super::rungs::{Adapter, COMPILE_BUDGET, Choice, Layer};
 use crate::error::{Error, Result};
 use crate::graph::{BufferSpec, Call, Program, Ref, Shape};
 use crate::int::model::{Conv, Kind, Linear, Model, Node, Op};
@@ -51,7 +51,7 @@ fn words(node: &Node) -> u64 {
     u64::from(h) * u64::from(w) * u64::from(pixel)
 }
 
-pub(super) fn lower(model: &Model, batch: u32, choice: &Choice, software: bool) -> Result<Lowered> {
+pub(super) fn lower(model: &Model, batch: u32, choice: &Choice, adapter: Adapter) -> Result<Lowered> {
     choice.check()?;
     let (program, buffers, rungs) = (Program::default(), Vec::new(), BTreeMap::new());
     let budget = choice.compile_budget.unwrap_or(COMPILE_BUDGET);
@@ -67,7 +67,7 @@ pub(super) fn lower(model: &Model, batch: u32, choice: &Choice, software: bool) 
         };
         let inputs: Vec<_> = node.inputs.iter().map(|i| (&model.nodes[*i], outputs[*i])).collect();
         let calls = match (&node.op, &inputs[..]) {
-            (Op::Conv(conv), [from]) => convolution(&mut to, conv, (node, output), *from, batch, choice, software)?,
+            (Op::Conv(conv), [from]) => convolution(&mut to, conv, (node, output), *from, batch, choice, adapter)?,
             _ => vec![other(&mut to, (node, output), &inputs)?],
         };
         calls.into_iter().for_each(|call| to.program.call(call.label(&node.name)));
@@ -83,9 +83,9 @@ fn convolution(
     (from, x): (&Node, Ref),
     batch: u32,
     choice: &Choice,
-    software: bool,
+    adapter: Adapter,
 ) -> Result<Vec<Call>> {
-    let layer = Layer::new(conv, node, from, batch);
+    let layer = Layer::new(conv, node, from, batch, adapter);
     let seconds = code::compile_seconds(&layer.weights);
     if choice.takes_code(&layer.key())
         && seconds <= to.budget
@@ -99,7 +99,7 @@ fn convolution(
         return Ok(kernels.into_iter().map(call).collect());
     }
     let fault = || Error::shape(&node.name, "no rung of the integer convolution computes it");
-    let (rung, p, prepared) = layer.pick(choice, software).ok_or_else(fault)?;
+    let (rung, p, prepared) = layer.pick(choice, adapter.software).ok_or_else(fault)?;
     let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &prepared.start);
     let weight = to.buffer(format!("{}.weight", node.name), prepared.words);
     let after = to.buffer(format!("{}.channels", node.name), after);

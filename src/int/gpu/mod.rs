@@ -10,8 +10,8 @@ mod rungs;
 use std::collections::BTreeMap;
 
 pub use code::NAME as CODE;
-pub use measure::{Measured, measure};
-pub use rungs::{COMPILE_BUDGET, Choice};
+pub use measure::{Measured, measure, measured};
+pub use rungs::{COMPILE_BUDGET, Choice, multiplies};
 
 use super::Model;
 use crate::data::Records;
@@ -43,7 +43,7 @@ impl Network {
     /// [`crate::Error::Usage`] for an unknown rung, [`crate::Error::AdapterTooSmall`], [`crate::Error::OutOfMemory`],
     /// [`crate::Error::Gpu`].
     pub fn new(gpu: Gpu, model: &Model, batch: u32, choice: &Choice) -> Result<Self> {
-        let lowered = lower::lower(model, batch, choice, gpu.is_software())?;
+        let lowered = lower::lower(model, batch, choice, rungs::Adapter::of(&gpu))?;
         let plan = Plan::new(lowered.buffers, vec![lowered.program]);
         Ok(Self {
             exec: Executor::new(gpu, plan, batch)?,
@@ -64,7 +64,7 @@ impl Network {
 
     /// Whether any of its kernels multiplies.
     pub fn multiplies(&self) -> bool {
-        self.rungs.values().any(|name| rungs::named(name).is_some_and(|rung| rung.multiplies))
+        self.rungs.values().any(|name| multiplies(name))
     }
 
     /// Sends u8 images [C, H, W], one behind the other, at most [`Network::batch_size`] of them.

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use super::code;
 use crate::error::{Error, Result};
+use crate::gpu::Gpu;
 use crate::int::model::{Conv, Kind, Node, Weight};
 use crate::kernels::AnyKernel;
 use crate::kernels::int::conv::Prepared;
 use crate::kernels::int::pack::{Weights, terms};
-use crate::kernels::int::{CONV_DIGITS, CONV_DOT, CONV_PAIRS, CONV_PAIRS_SHIFT, IntConvParams, IntRung, RUNGS};
+use crate::kernels::int::{
+    CONV_DIGITS, CONV_DOT, CONV_PAIRS, CONV_PAIRS_SHIFT, CONV_SUBGROUP, CONV_SUBGROUP_SHIFT, IntConvParams, IntRung,
+    RUNGS,
+};
 
 /// What may be chosen.
 #[derive(Clone, Debug, Default)]
@@ -26,14 +30,37 @@ pub struct Choice {
 /// Seconds that layers as code compile for, at most.
 pub const COMPILE_BUDGET: f64 = 10.0;
 
+/// What of an adapter the rungs ask for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Adapter {
+    /// Whether it is the processor.
+    pub software: bool,
+    /// Its subgroup size, where it is fixed; none for a plan that must run everywhere.
+    pub subgroup: Option<u32>,
+}
+
+impl Adapter {
+    pub fn of(gpu: &Gpu) -> Self {
+        Self { software: gpu.is_software(), subgroup: gpu.subgroup }
+    }
+}
+
 /// The rung of this name.
 pub(super) fn named(name: &str) -> Option<&'static IntRung> {
     RUNGS.into_iter().find(|rung| AnyKernel::name(*rung) == name)
 }
 
+/// Whether the rung of this name multiplies.
+pub fn multiplies(name: &str) -> bool {
+    named(name).is_some_and(|rung| rung.multiplies)
+}
+
 impl Choice {
     /// Refuses names that are no rung's, and rungs that multiply where none may.
-    pub(super) fn check(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the names that there are.
+    pub fn check(&self) -> Result<()> {
         for name in self.forced.iter().filter(|name| *name != code::NAME) {
             let known = || RUNGS.map(AnyKernel::name).into_iter().chain([code::NAME]).collect::<Vec<_>>().join(", ");
             let Some(rung) = named(name) else {
@@ -59,9 +86,10 @@ impl Choice {
     /// All rungs that may be taken, the wanted first.
     fn order(&self, key: &str, software: bool) -> Vec<&'static IntRung> {
         // On a CPU the products of four are taken apart again; a GPU has an instruction for them.
-        let first = if software { [&CONV_PAIRS, &CONV_DOT] } else { [&CONV_DOT, &CONV_PAIRS] };
+        let first =
+            if software { [&CONV_SUBGROUP, &CONV_PAIRS, &CONV_DOT] } else { [&CONV_DOT, &CONV_SUBGROUP, &CONV_PAIRS] };
         let wanted = self.forced.iter().map(String::as_str).chain(self.measured.get(key).copied());
-        let all = wanted.filter_map(named).chain(first).chain([&CONV_PAIRS_SHIFT, &CONV_DIGITS]);
+        let all = wanted.filter_map(named).chain(first).chain([&CONV_SUBGROUP_SHIFT, &CONV_PAIRS_SHIFT, &CONV_DIGITS]);
         all.filter(|rung| !self.shift_only || !rung.multiplies).collect()
     }
 }
@@ -74,7 +102,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    pub fn new(conv: &Conv, node: &Node, from: &Node, batch: u32) -> Self {
+    pub fn new(conv: &Conv, node: &Node, from: &Node, batch: u32, adapter: Adapter) -> Self {
         let values = match &conv.weight {
             Weight::Int8 { values } => values.iter().map(|v| i32::from(*v)).collect(),
             Weight::Shift { table, codes, .. } => {
@@ -90,6 +118,7 @@ impl Layer {
             terms: terms(&conv.multiplier),
             signed_x: signed_x.into(),
             signed_y: (node.kind == Kind::I8).into(),
+            subgroup: adapter.subgroup.unwrap_or(0),
             ..IntConvParams::new(
                 batch,
                 [from.shape.h, from.shape.w, from.shape.c],
@@ -100,7 +129,7 @@ impl Layer {
         Self { weights, signed_x, params }
     }
 
-    /// What its speed depends on: shape, kinds and the weights' range.
+    /// What its speed depends on beside the batch: shape, kinds and the weights' range.
     pub fn key(&self) -> String {
         let p = &self.params;
         let kind = |signed| if signed == 1 { "i8" } else { "u8" };
@@ -120,7 +149,7 @@ impl Layer {
 
     /// Parameters and weights for a rung; none where it cannot hold them.
     pub fn on(&self, rung: &IntRung) -> Option<(IntConvParams, Prepared)> {
-        let prepared = rung.prepare(&self.weights, self.signed_x)?;
+        let prepared = rung.prepare(&self.weights, &self.params)?;
         Some((IntConvParams { planes: prepared.planes, flush: prepared.flush, ..self.params }, prepared))
     }
 

@@ -20,6 +20,7 @@ const SHAPES: &[(u32, [u32; 3], u32, [u32; 3])] = &[
     (1, [6, 6, 4], 20, [3, 1, 2]),
     (2, [4, 4, 64], 64, [3, 1, 1]),
     (3, [2, 65, 4], 4, [3, 1, 1]),
+    (2, [5, 18, 12], 36, [5, 1, 2]),
 ];
 
 /// Magnitudes: of S3 at 3 bits, ternary, an int8 stem, DeepShift at 4 bits, one whose levels no int8 holds.
@@ -39,11 +40,13 @@ fn case(
     (what, levels): (&str, &[i32]),
     [signed_x, signed_y]: [bool; 2],
     preshift: u32,
+    subgroup: u32,
 ) -> Option<Case<IntConvParams>> {
     let ([h, w, cin], [k, stride, pad]) = (input, conv);
     let sign = |signed| if signed { "int8" } else { "uint8" };
+    let lanes = if subgroup > 0 { format!(", subgroups of {subgroup}") } else { String::new() };
     let name = format!(
-        "{n}x{h}x{w}x{cin} to {cout}, {k}x{k} stride {stride} pad {pad}, {what}, {} to {}, pre-shift {preshift}",
+        "{n}x{h}x{w}x{cin} to {cout}, {k}x{k} stride {stride} pad {pad}, {what}, {} to {}, pre-shift {preshift}{lanes}",
         sign(signed_x),
         sign(signed_y)
     );
@@ -55,7 +58,14 @@ fn case(
     };
     let values: Vec<i32> = (0..cout_ * taps * cin_).map(|_| weight(&mut rng)).collect();
     let weights = Weights { values, cout: cout_, taps, cin: cin_ };
-    let prepared = rung.prepare(&weights, signed_x)?;
+    let params = IntConvParams {
+        preshift,
+        signed_x: signed_x.into(),
+        signed_y: signed_y.into(),
+        subgroup,
+        ..IntConvParams::new(n, input, cout, conv)
+    };
+    let prepared = rung.prepare(&weights, &params)?;
     // A dead channel, and otherwise any multiplier below 2^8: up to five digits.
     let multiplier: Vec<i32> = (0..cout_).map(|c| if c == 2 { 0 } else { rng.random_range(-255..256) }).collect();
     let typical = |c: usize| {
@@ -65,26 +75,20 @@ fn case(
     };
     let shift: Vec<u32> = (0..cout_).map(|c| (typical(c) / 80.0).log2().round().clamp(1.0, 20.0) as u32).collect();
     let bias: Vec<i32> = (0..cout_).map(|c| rng.random_range(-64..64) << shift[c]).collect();
-    let params = IntConvParams {
-        planes: prepared.planes,
-        flush: prepared.flush,
-        preshift,
-        terms: terms(&multiplier),
-        signed_x: signed_x.into(),
-        signed_y: signed_y.into(),
-        ..IntConvParams::new(n, input, cout, conv)
-    };
+    let (planes, flush) = (prepared.planes, prepared.flush);
+    let params = IntConvParams { planes, flush, terms: terms(&multiplier), ..params };
     let channels = channels(&multiplier, &bias, &shift, &prepared.start);
     let fills = vec![Fill::Words, Fill::Table(prepared.words), Fill::Table(channels), Fill::Out];
     Some(Case::new(name, params, fills))
 }
 
 /// All shapes at the first levels, and all levels, kinds and a pre-shift at a few shapes; those that the rung can hold.
-pub(super) fn all(rung: &IntRung) -> Vec<Case<IntConvParams>> {
-    let mut all: Vec<_> = SHAPES.iter().filter_map(|s| case(rung, s, LEVELS[0], [false, false], 0)).collect();
+pub(super) fn all(rung: &IntRung, subgroup: u32) -> Vec<Case<IntConvParams>> {
+    let one = |shape, levels, kinds, preshift| case(rung, shape, levels, kinds, preshift, subgroup);
+    let mut all: Vec<_> = SHAPES.iter().filter_map(|s| one(s, LEVELS[0], [false, false], 0)).collect();
     for levels in LEVELS {
         for (i, kinds) in [[true, false], [false, true], [true, true]].into_iter().enumerate() {
-            all.extend(case(rung, &SHAPES[1 + i], *levels, kinds, i as u32));
+            all.extend(one(&SHAPES[1 + i], *levels, kinds, i as u32));
         }
     }
     all

@@ -28,9 +28,9 @@ crate::params! {
         stride: u32,
         /// Padding with zeros on all four sides.
         pad: u32,
-        /// Digits of a weight, for rungs that read digits.
+        /// Digits of a weight, or output channels in a weight word: as the rung's [`Coding`] has it.
         planes: u32,
-        /// Vec4 of weights that a 16-bit sum holds, for rungs that have such: [`Weights::flush`].
+        /// Steps whose products a 16-bit sum holds, for rungs that have such: [`Weights::flush`].
         flush: u32,
         /// Pre-shift of the sums.
         preshift: u32,
@@ -40,6 +40,8 @@ crate::params! {
         signed_x: u32,
         /// 1: the output is int8, 0: uint8.
         signed_y: u32,
+        /// Lanes of a subgroup; 0 where the adapter has none of a fixed size.
+        subgroup: u32,
     }
 }
 
@@ -61,9 +63,18 @@ impl IntConvParams {
         self.n as usize * (self.oh * self.ow * self.cout4) as usize
     }
     fn weights(&self, rung: &IntRung) -> usize {
-        let digits = matches!(rung.coding, Coding::Digits | Coding::PairDigits);
-        let planes = if digits { self.planes as usize } else { 1 };
-        4 * self.steps() * self.cout4 as usize * planes
+        let (cout4, planes) = (self.cout4 as usize, self.planes as usize);
+        let vecs = match rung.coding {
+            Coding::Digits | Coding::PairDigits => cout4 * planes,
+            Coding::Pairs | Coding::Dot => cout4,
+            Coding::Halves => 16 * cout4.div_ceil(4) / planes,
+            Coding::BlockDigits => 4 * cout4.div_ceil(4) * planes,
+        };
+        4 * self.steps() * vecs
+    }
+    /// Taps of a row that [`CONV_SUBGROUP`] computes at once.
+    fn block(&self) -> usize {
+        if self.k <= 3 { self.k as usize } else { 1 }
     }
 }
 
@@ -78,6 +89,10 @@ pub enum Coding {
     PairDigits,
     /// int8 times int8.
     Dot,
+    /// One or two output channels in a word, times uint8; sums of 16 bits where there are two.
+    Halves,
+    /// As [`Coding::PairDigits`], in blocks of 16 output channels.
+    BlockDigits,
 }
 
 /// One shader of the integer convolution.
@@ -92,6 +107,8 @@ pub struct IntRung {
     pub consts: fn(&IntConvParams) -> Vec<Const>,
     /// Invocations for a shape.
     pub items: fn(&IntConvParams) -> u64,
+    /// Whether it is compiled for subgroups of [`IntConvParams::subgroup`] lanes; such rungs are native.
+    pub subgroups: bool,
 }
 
 /// A layer's weights as a rung wants them.
@@ -107,41 +124,69 @@ pub struct Prepared {
 }
 
 impl IntRung {
-    /// The weights for an input of this kind; none where the rung cannot hold them.
-    pub fn prepare(&self, weights: &Weights, signed_x: bool) -> Option<Prepared> {
+    /// The weights for a shape and its kinds; none where the rung cannot hold them, or the adapter lacks what it needs.
+    pub fn prepare(&self, weights: &Weights, p: &IntConvParams) -> Option<Prepared> {
         let sums = |factor: i32| weights.sums().iter().map(|s| factor.wrapping_mul(*s)).collect();
         let zeros = || vec![0; weights.cout];
+        // x + 128 for an int8 x.
+        let as_uint8 = || if p.signed_x == 1 { sums(-128) } else { zeros() };
         match self.coding {
             Coding::Digits => {
                 let (planes, words) = weights.digits();
                 Some(Prepared { planes, flush: 1, words, start: zeros() })
             }
-            // x + 128 for an int8 x.
             Coding::Pairs => {
-                let start = if signed_x { sums(-128) } else { zeros() };
-                Some(Prepared { planes: 1, flush: weights.flush()?, words: weights.int8()?, start })
+                Some(Prepared { planes: 1, flush: weights.flush(1)?, words: weights.int8()?, start: as_uint8() })
             }
             Coding::PairDigits => {
                 let (planes, words) = weights.digits();
-                let start = if signed_x { sums(-128) } else { zeros() };
-                Some(Prepared { planes, flush: weights.flush()?, words, start })
+                Some(Prepared { planes, flush: weights.flush(1)?, words, start: as_uint8() })
             }
             // x − 128 for a uint8 x.
             Coding::Dot => {
-                let start = if signed_x { zeros() } else { sums(128) };
+                let start = if p.signed_x == 1 { zeros() } else { sums(128) };
                 Some(Prepared { planes: 1, flush: 1, words: weights.int8()?, start })
+            }
+            // Fewer than nine channels would leave most of a block of 16 idle.
+            Coding::Halves | Coding::BlockDigits if p.subgroup == 0 || p.cout4 < 3 => None,
+            Coding::Halves => {
+                let (planes, flush) = weights.flush(p.block()).map_or((1, u32::MAX), |flush| (2, flush));
+                Some(Prepared { planes, flush, words: weights.halves(planes == 2), start: as_uint8() })
+            }
+            Coding::BlockDigits => {
+                let (planes, words) = weights.block_digits();
+                Some(Prepared { planes, flush: weights.flush(p.block())?, words, start: as_uint8() })
             }
         }
     }
 
-    /// Weight `w` of the buffer's vec4 `at`, lane `co`.
-    fn weight(&self, p: &IntConvParams, words: &[u32], at: usize, lane: usize, ci: usize) -> i64 {
+    /// A weight from its buffer.
+    fn weight(&self, p: &IntConvParams, words: &[u32], co: usize, tap: usize, ci: usize) -> i64 {
+        let (cin4, cout4, planes) = (p.cin4 as usize, p.cout4 as usize, p.planes as usize);
+        let (step, lane) = (tap * cin4 + ci / 4, co % 4);
+        let at = step * cout4 + co / 4;
         match self.coding {
             Coding::Digits | Coding::PairDigits => {
-                let plane = |d: usize| words[4 * (at * p.planes as usize + d) + lane].to_le_bytes()[ci];
-                (0..p.planes as usize).map(|d| digit(plane(d))).sum()
+                let plane = |d: usize| words[4 * (at * planes + d) + lane].to_le_bytes()[ci % 4];
+                (0..planes).map(|d| digit(plane(d))).sum()
             }
-            Coding::Pairs | Coding::Dot => byte(words, 4 * (4 * at + lane) + ci, true).into(),
+            Coding::Pairs | Coding::Dot => byte(words, 4 * (4 * at + lane) + ci % 4, true).into(),
+            Coding::BlockDigits => {
+                let at = (step * cout4.div_ceil(4) + co / 16) * planes;
+                let plane = |d: usize| words[16 * (at + d) + co % 16].to_le_bytes()[ci % 4];
+                (0..planes).map(|d| digit(plane(d))).sum()
+            }
+            Coding::Halves => {
+                let (vecs, vec) = (4 / planes, co / 4 % 4);
+                let word =
+                    words[4 * (((step * cout4.div_ceil(4) + co / 16) * 4 + ci % 4) * vecs + vec / planes) + lane];
+                let low = word as i16;
+                match (planes, vec % 2) {
+                    (1, _) => (word as i32).into(),
+                    (_, 0) => low.into(),
+                    _ => i64::from((word as i32).wrapping_sub(low.into()) >> 16),
+                }
+            }
         }
     }
 }
@@ -157,6 +202,7 @@ pub static CONV_DIGITS: IntRung = IntRung {
     coding: Coding::Digits,
     consts: |_| Vec::new(),
     items: |p| tiles(p, 4, 1),
+    subgroups: false,
 };
 
 /// Two sums in a word, multiplied.
@@ -166,6 +212,7 @@ pub static CONV_PAIRS: IntRung = IntRung {
     coding: Coding::Pairs,
     consts: |p| vec![("BLOCKS", blocks(p))],
     items: |p| tiles(p, 8, blocks(p)),
+    subgroups: false,
 };
 
 /// Two sums in a word, shifted: no multiplication.
@@ -175,6 +222,7 @@ pub static CONV_PAIRS_SHIFT: IntRung = IntRung {
     coding: Coding::PairDigits,
     consts: |p| vec![("BLOCKS", 2), ("PLANES", p.planes)],
     items: |p| tiles(p, 8, 2),
+    subgroups: false,
 };
 
 /// Four products at a time.
@@ -184,6 +232,56 @@ pub static CONV_DOT: IntRung = IntRung {
     coding: Coding::Dot,
     consts: |_| Vec::new(),
     items: |p| tiles(p, 8, 2),
+    subgroups: false,
+};
+
+/// Two sums in a word, multiplied, weights handed round in a subgroup; one sum in a word where the weights are too large for two.
+pub static CONV_SUBGROUP: IntRung = IntRung {
+    source: crate::wgsl!("int/int_conv_subgroup"; "grid", "bytes", "digits", "requantize"),
+    multiplies: true,
+    coding: Coding::Halves,
+    consts: |p| {
+        let (halves, block) = (p.planes, p.block() as u32);
+        let (pixels, vecs) = (4 * halves, 4 / halves);
+        let lanes = p.subgroup.clamp(1, 4 * vecs);
+        vec![
+            ("SUBGROUP", p.subgroup),
+            ("STRIDE", p.stride),
+            ("BLOCK", block),
+            ("COLS", (pixels - 1) * p.stride + block),
+            ("HALVES", halves),
+            ("PIXELS", pixels),
+            ("VECS", vecs),
+            ("FETCH", lanes),
+            ("LOADS", 4 * vecs / lanes),
+        ]
+    },
+    items: |p| {
+        let tiles = u64::from(p.n * p.oh) * u64::from(p.ow.div_ceil(4 * p.planes));
+        64 * tiles.div_ceil(64) * u64::from(p.cout4.div_ceil(4))
+    },
+    subgroups: true,
+};
+
+/// Two sums in a word, shifted, weights handed round in a subgroup: no multiplication.
+pub static CONV_SUBGROUP_SHIFT: IntRung = IntRung {
+    source: crate::wgsl!("int/int_conv_subgroup_shift"; "grid", "bytes", "digits", "requantize"),
+    multiplies: false,
+    coding: Coding::BlockDigits,
+    consts: |p| {
+        let (block, lanes) = (p.block() as u32, p.subgroup.clamp(1, 16));
+        vec![
+            ("SUBGROUP", p.subgroup),
+            ("STRIDE", p.stride),
+            ("BLOCK", block),
+            ("COLS", 7 * p.stride + block),
+            ("PLANES", p.planes),
+            ("FETCH", lanes),
+            ("LOADS", 16 / lanes),
+        ]
+    },
+    items: |p| 64 * (u64::from(p.n * p.oh) * u64::from(p.ow.div_ceil(8))).div_ceil(64) * u64::from(p.cout4.div_ceil(4)),
+    subgroups: true,
 };
 
 /// Vec4 of output channels of one invocation.
@@ -192,7 +290,8 @@ fn blocks(p: &IntConvParams) -> u32 {
 }
 
 /// Every rung.
-pub static RUNGS: [&IntRung; 4] = [&CONV_DIGITS, &CONV_PAIRS_SHIFT, &CONV_PAIRS, &CONV_DOT];
+pub static RUNGS: [&IntRung; 6] =
+    [&CONV_DIGITS, &CONV_PAIRS_SHIFT, &CONV_PAIRS, &CONV_DOT, &CONV_SUBGROUP, &CONV_SUBGROUP_SHIFT];
 
 /// Outputs of some channels, in 64 bits.
 pub(crate) fn twin(
@@ -244,23 +343,21 @@ impl Kernel for IntRung {
     }
     fn twin(&self, p: &IntConvParams, a: &mut Args) {
         let (x, weight, channels, y) = (a.u(0), a.u(1), a.u(2), a.out_u32(3));
-        let (cin4, cout4) = (p.cin4 as usize, p.cout4 as usize);
-        let at = |co: usize, tap: usize, ci: usize| {
-            self.weight(p, weight, (tap * cin4 + ci / 4) * cout4 + co / 4, co % 4, ci % 4)
-        };
-        twin(p, [x, channels], y, 0..4 * cout4, at);
+        let weight = |co: usize, tap: usize, ci: usize| self.weight(p, weight, co, tap, ci);
+        twin(p, [x, channels], y, 0..4 * p.cout4 as usize, weight);
     }
     fn tolerance(&self, _: &IntConvParams) -> Tolerance {
         Tolerance::Exact
     }
     fn cases(&self) -> Vec<Case<IntConvParams>> {
-        super::cases::all(self)
+        let sizes: &[u32] = if self.subgroups { &[4, 8, 16, 32, 64] } else { &[0] };
+        sizes.iter().flat_map(|size| super::cases::all(self, *size)).collect()
     }
     fn cost(&self, p: &IntConvParams) -> Cost {
         let products = (p.n * p.oh * p.ow) as f64 * (16 * p.steps()) as f64 * f64::from(p.cout4);
         Cost { flops: 2.0 * products, bytes: 4.0 * (p.input() + p.weights(self) + p.output()) as f64 }
     }
-    fn subgroup(&self, _: &IntConvParams) -> Option<u32> {
-        None
+    fn subgroup(&self, p: &IntConvParams) -> Option<u32> {
+        self.subgroups.then_some(p.subgroup)
     }
 }

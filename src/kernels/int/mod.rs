@@ -8,7 +8,10 @@ pub mod conv;
 pub mod ops;
 pub mod pack;
 
-pub use conv::{CONV_DIGITS, CONV_DOT, CONV_PAIRS, CONV_PAIRS_SHIFT, IntConvParams, IntRung, RUNGS};
+pub use conv::{
+    CONV_DIGITS, CONV_DOT, CONV_PAIRS, CONV_PAIRS_SHIFT, CONV_SUBGROUP, CONV_SUBGROUP_SHIFT, IntConvParams, IntRung,
+    RUNGS,
+};
 
 /// Byte `i` of some words as a number.
 pub(crate) fn byte(words: &[u32], i: usize, signed: bool) -> i32 {

@@ -77,10 +77,48 @@ impl Weights {
         fits.then(|| self.pack(1, |v, _| v as u8))
     }
 
+    /// Most digits of a weight, at least 1.
+    fn planes(&self) -> usize {
+        self.values.iter().map(|v| digits(*v).len()).max().unwrap_or(0).max(1)
+    }
+
     /// As digit codes, and how many a weight has.
     pub fn digits(&self) -> (u32, Vec<u32>) {
-        let planes = self.values.iter().map(|v| digits(*v).len()).max().unwrap_or(0).max(1);
+        let planes = self.planes();
         (planes as u32, self.pack(planes, |v, plane| codes(v)[plane]))
+    }
+
+    /// As words [k·k, cin4, cout4 / 4, 4 ci] of vec4, lanes output channels: all four vec4 of a block of 16 channels, or two of w0 +
+    /// (w1 << 16) with w1 four channels on.
+    pub fn halves(&self, two: bool) -> Vec<u32> {
+        let (cin4, blocks, step) = (self.cin.div_ceil(4), self.cout.div_ceil(16), if two { 2 } else { 1 });
+        let mut words = Vec::with_capacity(64 / step * self.taps * cin4 * blocks);
+        for (tap, ci4) in (0..self.taps).flat_map(|tap| (0..cin4).map(move |ci| (tap, ci))) {
+            for (block, ci) in (0..blocks).flat_map(|block| (0..4).map(move |j| (block, 4 * ci4 + j))) {
+                for (vec, lane) in (0..4).step_by(step).flat_map(|v| (0..4).map(move |l| (v, l))) {
+                    let co = 16 * block + 4 * vec + lane;
+                    let high = if two { self.at(co + 4, tap, ci) << 16 } else { 0 };
+                    words.push(self.at(co, tap, ci).wrapping_add(high) as u32);
+                }
+            }
+        }
+        words
+    }
+
+    /// Digit codes as words [k·k, cin4, cout / 16, planes, 16 co], bytes input channels, and how many digits a weight has.
+    pub fn block_digits(&self) -> (u32, Vec<u32>) {
+        let planes = self.planes();
+        let (cin4, blocks) = (self.cin.div_ceil(4), self.cout.div_ceil(16));
+        let mut words = Vec::with_capacity(16 * self.taps * cin4 * blocks * planes);
+        for (tap, ci4) in (0..self.taps).flat_map(|tap| (0..cin4).map(move |ci| (tap, ci))) {
+            for (block, plane) in (0..blocks).flat_map(|block| (0..planes).map(move |p| (block, p))) {
+                for co in 16 * block..16 * (block + 1) {
+                    let code = |j: usize| codes(self.at(co, tap, 4 * ci4 + j))[plane];
+                    words.push(u32::from_le_bytes([0, 1, 2, 3].map(code)));
+                }
+            }
+        }
+        (planes as u32, words)
     }
 
     /// Σ w of each output channel.
@@ -91,21 +129,23 @@ impl Weights {
             .collect()
     }
 
-    /// The largest number of vec4 of weights, counted through [k·k, cin4], whose products with uint8 inputs a 16-bit sum holds in
-    /// every output channel and in every run that starts at a multiple of it; none where not even one is held.
+    /// The largest number of steps whose products with uint8 inputs a 16-bit sum holds in every output channel and in every run that
+    /// starts at a multiple of it; none where not even one is held. A step is the vec4 of `block` neighbouring taps (a divisor of k);
+    /// steps count through [k·k / block, cin4].
     ///
     /// Inputs are 0 to 255, so that a sum is never above 255 times the positive weights nor below 255 times the negative ones; this
     /// holds for its partial sums too.
-    pub fn flush(&self) -> Option<u32> {
+    pub fn flush(&self, block: usize) -> Option<u32> {
         let cin4 = self.cin.div_ceil(4);
-        let steps = self.taps * cin4;
+        let steps = self.taps / block * cin4;
         let holds = |run: usize| {
             (0..self.cout).all(|co| {
                 (0..steps).step_by(run).all(|first| {
                     let steps = first..(first + run).min(steps);
-                    let weights = steps.flat_map(|s| (0..4).map(move |j| (s / cin4, 4 * (s % cin4) + j)));
+                    let taps = steps.flat_map(|s| (0..block).map(move |t| (s / cin4 * block + t, s % cin4)));
+                    let weights = taps.flat_map(|(tap, ci4)| (0..4).map(move |j| self.at(co, tap, 4 * ci4 + j)));
                     let add = |[up, down]: [i64; 2], w: i64| [up + w.max(0), down - w.min(0)];
-                    let [up, down] = weights.map(|(tap, ci)| i64::from(self.at(co, tap, ci))).fold([0, 0], add);
+                    let [up, down] = weights.map(i64::from).fold([0, 0], add);
                     255 * up <= HALF_HIGH && 255 * down <= HALF_LOW
                 })
             })
@@ -152,14 +192,14 @@ mod tests {
     #[test]
     fn runs_end_before_a_sum_can_overflow() {
         // Σ+ = 128: 255·128 = 32,640 fits; one more does not.
-        assert_eq!(weights(vec![32; 4]).flush(), Some(1));
-        assert_eq!(weights(vec![32, 32, 32, 33]).flush(), None);
-        assert_eq!(weights([[16; 8], [16; 8]].concat()).flush(), Some(2));
+        assert_eq!(weights(vec![32; 4]).flush(1), Some(1));
+        assert_eq!(weights(vec![32, 32, 32, 33]).flush(1), None);
+        assert_eq!(weights([[16; 8], [16; 8]].concat()).flush(1), Some(2));
         // Positive and negative weights count apart.
-        assert_eq!(weights([[32; 4], [-32; 4]].concat()).flush(), Some(2));
-        assert_eq!(weights([[32; 4], [-32; 4], [1; 4]].concat()).flush(), Some(2));
+        assert_eq!(weights([[32; 4], [-32; 4]].concat()).flush(1), Some(2));
+        assert_eq!(weights([[32; 4], [-32; 4], [1; 4]].concat()).flush(1), Some(2));
         // Five vec4 in runs of two fit, of three do not.
-        assert_eq!(weights(vec![15; 20]).flush(), Some(2));
+        assert_eq!(weights(vec![15; 20]).flush(1), Some(2));
         // The worst inputs reach the bound and stay within.
         let worst = |w: &[i32]| w.iter().map(|w| 255 * w).sum::<i32>();
         assert!(i16::try_from(worst(&[32; 4])).is_ok() && i16::try_from(worst(&[32, 32, 32, 33])).is_err());
