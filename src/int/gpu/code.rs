@@ -2,8 +2,8 @@
 //! seconds; every result is that of the other rungs, and nothing multiplies.
 //!
 //! Two sums in a word, as in `shaders/common/conv_pairs.wgsl`: x0 + (x1 << 16) of two neighbouring pixels, shifted and added where a
-//! weight has a digit. Each channel's halves are taken apart just before they could overflow. One kernel computes 4 pixels of a row
-//! times [`CHANNELS`] output channels.
+//! weight has a digit. Each channel's halves are taken apart just before they could overflow. Weights too large for that, as a stem's
+//! int8, get a word for each sum. One kernel computes 4 pixels of a row times [`CHANNELS`] output channels.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -35,11 +35,10 @@ pub fn compile_seconds(weights: &Weights) -> f64 {
     SECONDS_A_TERM * weights.values.iter().map(|v| digits(*v).len()).sum::<usize>() as f64
 }
 
-/// The kernels of a layer; none where sums of 16 bits cannot hold a single vec4 of weights.
+/// The kernels of a layer.
 ///
 /// They live as long as the program: a pipeline is known by its kernel, and a process runs few networks.
-pub fn kernels(weights: &Weights, p: &IntConvParams, layer: &str) -> Option<Vec<&'static Code>> {
-    weights.flush(1)?;
+pub fn kernels(weights: &Weights, p: &IntConvParams, layer: &str) -> Vec<&'static Code> {
     let block = |first: usize| {
         let channels = first..(first + CHANNELS).min(weights.cout);
         let name = format!("{NAME}_{}_{first}", layer.replace('.', "_"));
@@ -48,7 +47,7 @@ pub fn kernels(weights: &Weights, p: &IntConvParams, layer: &str) -> Option<Vec<
         let source = Source { path: path.leak(), text: text.leak(), common: CONV_DIGITS.source.common };
         &*Box::leak(Box::new(Code { source, weights: weights.clone(), channels }))
     };
-    Some((0..weights.cout).step_by(CHANNELS).map(block).collect())
+    (0..weights.cout).step_by(CHANNELS).map(block).collect()
 }
 
 /// Parameters and the activation's binding are those of every rung.
@@ -90,8 +89,12 @@ fn write(weights: &Weights, p: &IntConvParams, channels: &std::ops::Range<usize>
     line!(s, "if (i >= p.n * p.oh * tiles) {{ return; }}");
     line!(s, "let ox = i % tiles * {PIXELS}u; let oy = i / tiles % p.oh; let image = i / (tiles * p.oh);");
     line!(s, "let left = i32(ox * {}u) - {};", p.stride, p.pad);
-    for (co, q) in channels.clone().flat_map(|co| (0..PIXELS / 2).map(move |q| (co, q))) {
-        line!(s, "var a{co}_{q} = 0; var t{co}_{} = 0; var t{co}_{} = 0;", 2 * q, 2 * q + 1);
+    let halves = if weights.flush(1).is_some() { 2 } else { 1 };
+    for (co, q) in channels.clone().flat_map(|co| (0..PIXELS / halves).map(move |q| (co, q))) {
+        line!(s, "var a{co}_{q} = 0;");
+    }
+    for (co, px) in channels.clone().flat_map(|co| (0..PIXELS).map(move |px| (co, px))) {
+        line!(s, "var t{co}_{px} = 0;");
     }
     // How far each channel's sums may have gone up and down since they were taken apart.
     let mut reach = vec![[0i64; 2]; weights.cout];
@@ -100,12 +103,12 @@ fn write(weights: &Weights, p: &IntConvParams, channels: &std::ops::Range<usize>
         line!(s, "let inside = iy >= 0 && iy < i32(p.h);");
         line!(s, "let row = (image * p.h + u32(clamp(iy, 0, i32(p.h) - 1))) * p.w;");
         for ci4 in 0..p.cin4 as usize {
-            row(&mut s, weights, p, channels, [ky, ci4], &mut reach);
+            row(&mut s, weights, p, channels, [ky, ci4], halves, &mut reach);
         }
         line!(s, "}}");
     }
-    for (co, q) in channels.clone().flat_map(|co| (0..PIXELS / 2).map(move |q| (co, q))) {
-        take_apart(&mut s, co, q);
+    for (co, q) in channels.clone().flat_map(|co| (0..PIXELS / halves).map(move |q| (co, q))) {
+        take_apart(&mut s, co, q, halves);
     }
     line!(s, "let out = ((image * p.oh + oy) * p.ow + ox) * p.cout4;");
     for co4 in channels.start / 4..channels.end.div_ceil(4) {
@@ -123,8 +126,12 @@ fn write(weights: &Weights, p: &IntConvParams, channels: &std::ops::Range<usize>
     s
 }
 
-/// Adds both halves to their totals.
-fn take_apart(s: &mut String, co: usize, q: usize) {
+/// Adds a word's sums to their totals.
+fn take_apart(s: &mut String, co: usize, q: usize, halves: usize) {
+    if halves == 1 {
+        line!(s, "t{co}_{q} += a{co}_{q};");
+        return;
+    }
     let (even, odd) = (2 * q, 2 * q + 1);
     line!(s, "t{co}_{even} += low(a{co}_{q}); t{co}_{odd} += (a{co}_{q} - low(a{co}_{q})) >> 16u;");
 }
@@ -136,6 +143,7 @@ fn row(
     p: &IntConvParams,
     channels: &std::ops::Range<usize>,
     [ky, ci4]: [usize; 2],
+    halves: usize,
     reach: &mut [[i64; 2]],
 ) {
     let (k, stride) = (p.k as usize, p.stride as usize);
@@ -150,21 +158,22 @@ fn row(
             let weight = weights.at(co, ky * k + kx, 4 * ci4 + j);
             let [up, down] = reach[co];
             let (w, mut next) = (i64::from(weight), [up + i64::from(weight.max(0)), down - i64::from(weight.min(0))]);
-            if 255 * next[0] > HALF_HIGH || 255 * next[1] > HALF_LOW {
+            if halves == 2 && (255 * next[0] > HALF_HIGH || 255 * next[1] > HALF_LOW) {
                 next = [w.max(0), (-w).max(0)];
                 for q in 0..PIXELS / 2 {
-                    take_apart(s, co, q);
+                    take_apart(s, co, q, halves);
                     line!(s, "a{co}_{q} = 0;");
                 }
             }
             reach[co] = next;
-            for (d, q) in digits(weight).into_iter().flat_map(|d| (0..PIXELS / 2).map(move |q| (d, q))) {
-                let (a, b) = (2 * q * stride + kx, (2 * q + 1) * stride + kx);
+            for (d, q) in digits(weight).into_iter().flat_map(|d| (0..PIXELS / halves).map(move |q| (d, q))) {
+                let (a, b) = (halves * q * stride + kx, (halves * q + 1) * stride + kx);
                 let pair = format!("z{a}_{b}_{j}");
                 if named.insert(pair.clone()) {
                     let half = if j % 2 == 0 { 'e' } else { 'o' };
                     let (s0, s1) = (format!("{half}{a}"), format!("{half}{b}"));
                     match j {
+                        _ if halves == 1 => line!(s, "let {pair} = i32((c{a} >> {}u) & 255u);", 8 * j),
                         0 | 1 => line!(s, "let {pair} = i32(({s0} & 0xffffu) | ({s1} << 16u));"),
                         _ => line!(s, "let {pair} = i32(({s0} >> 16u) | ({s1} & 0xffff0000u));"),
                     }

@@ -87,10 +87,8 @@ fn convolution(
 ) -> Result<Vec<Call>> {
     let layer = Layer::new(conv, node, from, batch, adapter);
     let seconds = code::compile_seconds(&layer.weights);
-    if choice.takes_code(&layer.key())
-        && seconds <= to.budget
-        && let Some((kernels, start)) = layer.code(&node.name)
-    {
+    if choice.takes_code(&layer.key()) && seconds <= to.budget {
+        let (kernels, start) = layer.code(&node.name);
         to.budget -= seconds;
         let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &start);
         let after = to.buffer(format!("{}.channels", node.name), after);

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::rungs::{Adapter, Choice, Layer};
+use super::code;
+use super::rungs::{Adapter, Choice, Layer, multiplies};
 use crate::error::{Error, Result};
 use crate::files::cache::slug;
 use crate::gpu::{Gpu, Pipelines, Single, describe};
@@ -25,6 +26,8 @@ const HOPELESS: f64 = 3.0;
 /// Seconds beyond which a first dispatch is not repeated to see how long it takes without compiling.
 const SLOW: f64 = 1.0;
 
+/// Seconds that a layer as code may compile for, to be tried.
+const QUICK: f64 = 1.0;
 /// Images whose times tell those of larger batches.
 const ENOUGH: u32 = 64;
 
@@ -42,9 +45,10 @@ pub struct Measured {
 impl Measured {
     /// The fastest rung, of those that do not multiply where `shift_only`.
     pub fn fastest(&self, shift_only: bool) -> Option<&'static str> {
-        let known = self.seconds.iter().filter_map(|(name, s)| super::rungs::named(name).map(|rung| (rung, s)));
-        let allowed = known.filter(|(rung, _)| !shift_only || !rung.multiplies);
-        allowed.min_by(|a, b| a.1.total_cmp(b.1)).map(|(rung, _)| AnyKernel::name(rung))
+        let known = RUNGS.map(AnyKernel::name).into_iter().chain([code::NAME]);
+        let timed = known.filter_map(|name| self.seconds.get(name).map(|s| (name, *s)));
+        let allowed = timed.filter(|(name, _)| !shift_only || !multiplies(name));
+        allowed.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(name, _)| name)
     }
 }
 
@@ -109,7 +113,7 @@ fn missing(
         }
         let seconds = match kept.get(&of(batch, &key)) {
             Some(seconds) => seconds.clone(),
-            None => time(gpu, &mut pipelines, conv, &layer)?,
+            None => time(gpu, &mut pipelines, conv, &layer, &node.name)?,
         };
         all.push(Measured { key, times: 1, seconds });
     }
@@ -118,7 +122,8 @@ fn missing(
 
 struct Candidate {
     name: &'static str,
-    single: Single,
+    /// Its kernels: one, but for code.
+    singles: Vec<Single>,
     once: f64,
     turns: Vec<f64>,
 }
@@ -131,11 +136,23 @@ impl Candidate {
     }
 }
 
-fn run(gpu: &Gpu, single: &Single, times: u32) -> Result<f64> {
-    let started = Instant::now();
-    let submission = single.submit(gpu, times);
-    gpu.wait(Some(submission), || "while measuring rungs".into())?;
-    Ok(started.elapsed().as_secs_f64() / f64::from(times))
+impl Candidate {
+    fn new(gpu: &Gpu, name: &'static str, singles: Vec<Single>) -> Result<Self> {
+        let mut candidate = Self { name, singles, once: 0.0, turns: Vec::new() };
+        // Once to compile, once to see; no compiler takes as long as a very slow kernel.
+        candidate.once = candidate.run(gpu, 1)?;
+        if candidate.once < SLOW || name == code::NAME {
+            candidate.once = candidate.run(gpu, 1)?;
+        }
+        Ok(candidate)
+    }
+
+    fn run(&self, gpu: &Gpu, times: u32) -> Result<f64> {
+        let started = Instant::now();
+        let last = self.singles.iter().map(|single| single.submit(gpu, times)).last();
+        gpu.wait(last, || "while measuring rungs".into())?;
+        Ok(started.elapsed().as_secs_f64() / f64::from(times))
+    }
 }
 
 /// A rung with a first look at how long it takes; none where it cannot hold the weights or the adapter refuses it.
@@ -152,33 +169,51 @@ fn candidate(
     let x = (0..lens[0] as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
     let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &prepared.start);
     let contents = [x, prepared.words, after, vec![0; lens[3]]];
-    let single = match Single::new(gpu, pipelines, rung, bytemuck::bytes_of(&p), &contents) {
-        Ok(single) => single,
-        Err(Error::Gpu { .. }) => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    // Once to compile, once to see; no compiler takes as long as a very slow kernel.
-    let first = run(gpu, &single, 1)?;
-    let once = if first > SLOW { first } else { run(gpu, &single, 1)? };
-    Ok(Some(Candidate { name: AnyKernel::name(rung), single, once, turns: Vec::new() }))
+    match Single::new(gpu, pipelines, rung, bytemuck::bytes_of(&p), &contents) {
+        Ok(single) => Candidate::new(gpu, AnyKernel::name(rung), vec![single]).map(Some),
+        Err(Error::Gpu { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The layer as code, where that compiles in no time.
+fn as_code(gpu: &Gpu, pipelines: &mut Pipelines, conv: &Conv, layer: &Layer, name: &str) -> Result<Option<Candidate>> {
+    if code::compile_seconds(&layer.weights) > QUICK {
+        return Ok(None);
+    }
+    let (kernels, start) = layer.code(name);
+    let mut singles = Vec::new();
+    for kernel in kernels {
+        let lens = Kernel::lens(kernel, &layer.params);
+        let x = (0..lens[0] as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
+        let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &start);
+        match Single::new(gpu, pipelines, kernel, bytemuck::bytes_of(&layer.params), &[x, after, vec![0; lens[2]]]) {
+            Ok(single) => singles.push(single),
+            Err(Error::Gpu { .. }) => return Ok(None),
+            Err(e) => return Err(e),
+        }
+    }
+    Candidate::new(gpu, code::NAME, singles).map(Some)
 }
 
 /// Seconds of one dispatch, by rung. The rungs take turns, so that what else the machine does hits all of them.
-fn time(gpu: &Gpu, pipelines: &mut Pipelines, conv: &Conv, layer: &Layer) -> Result<BTreeMap<String, f64>> {
+fn time(gpu: &Gpu, pipelines: &mut Pipelines, conv: &Conv, layer: &Layer, name: &str) -> Result<BTreeMap<String, f64>> {
     let mut candidates = Vec::new();
     for rung in RUNGS {
         candidates.extend(candidate(gpu, pipelines, conv, layer, rung)?);
     }
+    candidates.extend(as_code(gpu, pipelines, conv, layer, name)?);
     // The fastest that multiplies and the fastest that does not are both wanted.
-    let multiplies = |c: &Candidate| super::rungs::multiplies(c.name);
     let fastest = |which: bool| {
-        candidates.iter().filter(|c| multiplies(c) == which).map(|c| c.once).fold(f64::INFINITY, f64::min)
+        candidates.iter().filter(|c| multiplies(c.name) == which).map(|c| c.once).fold(f64::INFINITY, f64::min)
     };
     let limits = [false, true].map(|which| HOPELESS * fastest(which));
     for _ in 0..TURNS {
         for c in &mut candidates {
-            if c.once <= limits[usize::from(multiplies(c))] {
-                c.turns.push(run(gpu, &c.single, (TURN / c.once).clamp(1.0, 1000.0) as u32)?);
+            if c.once <= limits[usize::from(multiplies(c.name))] {
+                let times = (TURN / c.once).clamp(1.0, 1000.0) as u32;
+                let seconds = c.run(gpu, times)?;
+                c.turns.push(seconds);
             }
         }
     }

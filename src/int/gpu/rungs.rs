@@ -153,10 +153,10 @@ impl Layer {
         Some((IntConvParams { planes: prepared.planes, flush: prepared.flush, ..self.params }, prepared))
     }
 
-    /// Its kernels as code and what their sums start from; none where sums of 16 bits do not hold its weights.
-    pub fn code(&self, name: &str) -> Option<(Vec<&'static code::Code>, Vec<i32>)> {
+    /// Its kernels as code and what their sums start from.
+    pub fn code(&self, name: &str) -> (Vec<&'static code::Code>, Vec<i32>) {
         let start = self.weights.sums().iter().map(|s| if self.signed_x { s.wrapping_mul(-128) } else { 0 }).collect();
-        Some((code::kernels(&self.weights, &self.params, name)?, start))
+        (code::kernels(&self.weights, &self.params, name), start)
     }
 
     /// The first rung of the choice that fits; the last of every order fits all.
