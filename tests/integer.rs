@@ -310,7 +310,7 @@ fn export_eval_and_infer_work_as_commands() {
     assert_eq!((json["kind"].as_str(), json["all"]["multiplications"].as_u64()), (Some("export"), Some(0)));
     let hash = json["logits_hash"].as_str().expect("a hash");
     let eval = "eval --weights m.safetensors --dataset cifar10 --data-dir data --json";
-    for device in ["", "--device cpu"] {
+    for device in ["", "--device gpu --shift-only", "--device cpu"] {
         let said = place.run(&format!("{eval} {device}")).ok();
         let line: serde_json::Value = serde_json::from_str(said.out.lines().last().expect("a line")).expect("JSON");
         assert_eq!((line["kind"].as_str(), line["logits_hash"].as_str()), (Some("eval"), Some(hash)));
@@ -361,7 +361,19 @@ fn what_cannot_be_is_refused_with_the_way_out() {
     place.refuses("eval --weights run --dataset cifar10 --data-dir data --device cpu", 2, &["--device cpu", "export"]);
     let model = fixture();
     let model = model.display();
-    place.refuses(&format!("eval --weights {model} --dataset shapes --device gpu"), 2, &["--device gpu", "cpu"]);
+    place.refuses(
+        &format!("eval --weights {model} --dataset shapes --rung int_conv"),
+        2,
+        &["int_conv", "int_conv_digits"],
+    );
+    let rung = "--rung int_conv_pairs --shift-only";
+    place.refuses(&format!("eval --weights {model} --dataset shapes {rung}"), 2, &["int_conv_pairs", "--shift-only"]);
+    place.refuses(
+        &format!("eval --weights {model} --dataset shapes --device cpu {rung}"),
+        2,
+        &["--device cpu", "--rung"],
+    );
+    place.refuses("eval --weights run --dataset cifar10 --data-dir data --shift-only", 2, &["--shift-only", "export"]);
     place.refuses(&format!("eval --weights {model} --dataset cifar100 --data-dir data"), 1, &["10 classes", "100"]);
     place.refuses(&format!("export {model} --out m.safetensors"), 2, &["already"]);
     place.refuses(&format!("export {model} --format c --out net.txt"), 2, &["net.txt", ".c"]);

@@ -10,6 +10,7 @@
 //! | [`trace`] | one step as a chrome trace |
 //! | [`scaling`], [`plot`] | time against batch, width and depth |
 //! | [`guard`] | a step's time as a ratio to fixed kernels, against a stored one |
+//! | [`inference`] | forward passes as floats and as integers, by rung |
 //! | [`startup`] | the way to the first step by part, cold and warm |
 //!
 //! A kernel whose cases fail is not timed. Times are medians; ratios between figures of one run are what counts.
@@ -18,6 +19,7 @@ pub mod ceilings;
 pub mod clock;
 pub mod compare;
 pub mod guard;
+pub mod inference;
 pub mod plot;
 pub mod report;
 pub mod scaling;

@@ -7,6 +7,7 @@ use clap::Subcommand;
 use super::bench_data::BenchDataArgs;
 use crate::bench::compare::compare;
 use crate::bench::guard::{self, GuardArgs};
+use crate::bench::inference::{self, InferenceArgs};
 use crate::bench::report::Report;
 use crate::bench::scaling::{self, ScalingArgs};
 use crate::bench::{MeasureArgs, measure, plot};
@@ -22,6 +23,8 @@ pub(super) enum BenchCommand {
     Step(MeasureArgs),
     /// Time a step against batch, width and depth, each varied alone
     Scaling(ScalingArgs),
+    /// Time an integer network's forward pass: each convolution rung, the processor, and the float network beside them
+    Inference(InferenceArgs),
     /// Hold a step's time, as a ratio to fixed kernels, against the stored ratio; fails beyond 20 %
     Guard(GuardArgs),
     /// Time decoding by one thread and by all, and a step on real images beside one on a batch that stays the same
@@ -34,6 +37,7 @@ pub(super) fn run(command: &BenchCommand) -> Result<ExitCode> {
         BenchCommand::Step(args) => measured(args, Report::kernels_table),
         BenchCommand::Scaling(args) => scaled(args),
         BenchCommand::Data(args) => super::bench_data::run(args),
+        BenchCommand::Inference(args) => inferred(args),
         BenchCommand::Guard(args) => {
             let gpu = super::open_gpu(args.workload.adapter.as_deref())?;
             let passed = guard::run(gpu, args, |line| say!("{line}"))?;
@@ -55,6 +59,15 @@ fn measured(args: &MeasureArgs, table: fn(&Report) -> String) -> Result<ExitCode
     if let Some(old) = &old {
         say!("{}", compare(old, &report))?;
     }
+    if args.json {
+        say!("{}", serde_json::to_string(&report).expect("finite numbers"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn inferred(args: &InferenceArgs) -> Result<ExitCode> {
+    let report = inference::run(args)?;
+    say!("{}\n{}", inference::title(&args.model, &report), report.table())?;
     if args.json {
         say!("{}", serde_json::to_string(&report).expect("finite numbers"))?;
     }

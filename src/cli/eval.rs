@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::data::{ImageArgs, ReadArgs, remark};
-use super::integer::{self, Device};
+use super::integer::{self, Device, Place};
 use super::table::columns;
 use crate::data::{self, Format, Manifest, Reading, Splits};
 use crate::error::{Error, Result};
@@ -44,7 +44,10 @@ pub(super) struct EvalArgs {
     /// Convolution rung that comes first where it fits; may be repeated
     #[arg(long, value_name = "KERNEL")]
     rung: Vec<String>,
-    /// Where it runs [default: cpu for an integer network, gpu for a checkpoint]
+    /// Integer networks: only convolution rungs that do not multiply
+    #[arg(long)]
+    shift_only: bool,
+    /// Where it runs [default: gpu; for an integer network cpu where there is no adapter]
     #[arg(long, value_enum)]
     device: Option<Device>,
     /// Print the result as one JSON object on the last line
@@ -116,7 +119,6 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
         std::fs::metadata(folder).map_err(Error::io(folder, "write to"))?;
     }
     if !args.weights.is_dir() && file::is_integer(&args.weights)? {
-        integer::check_device(args.device)?;
         if args.details || args.report.is_some() {
             let what = format!(
                 "{} is an integer network, for which there are no --details and no --report",
@@ -124,9 +126,20 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
             );
             return Err(Error::usage(what, "leave them out, or name the run that it was exported from"));
         }
+        let place = Place {
+            device: args.device,
+            adapter: args.adapter.as_deref(),
+            rungs: &args.rung,
+            shift_only: args.shift_only,
+            batch: args.batch_size,
+        };
         let manifest = Manifest::find(&args.dataset)?.with(args.images.image_size, args.images.pad)?;
         let reading = args.read.how(Reading { val_split: args.images.val_split, ..Reading::default() });
-        return integer::eval(&args.weights, &manifest, args.data_dir.as_deref(), &reading, args.json);
+        return integer::eval(&args.weights, &manifest, args.data_dir.as_deref(), &reading, &place, args.json);
+    }
+    if args.shift_only {
+        let hint = "leave it out, or make an integer network of the checkpoint with `s3gpu export`";
+        return Err(Error::usage("--shift-only is for integer networks", hint));
     }
     if args.device == Some(Device::Cpu) {
         let what = format!("--device cpu runs integer networks, and {} is none", args.weights.display());

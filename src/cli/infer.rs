@@ -5,11 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::integer::{self, Device};
+use super::integer::{Device, Place, Runner};
 use crate::error::{Error, Result};
 use crate::int::evaluate::softmax;
-use crate::int::fast::Scratch;
-use crate::int::{Fast, Model, picture};
+use crate::int::{Model, picture};
 
 /// Names that a picture in a folder ends in; a file that is named itself may end in anything.
 const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
@@ -24,9 +23,18 @@ pub(super) struct InferArgs {
     /// Classes to print for each picture
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
-    /// Where it runs
+    /// Where it runs [default: gpu, or cpu where there is no adapter]
     #[arg(long, value_enum)]
     device: Option<Device>,
+    /// Adapter by index or name, as `s3gpu devices` lists them
+    #[arg(long)]
+    adapter: Option<String>,
+    /// Convolution rung that comes first where it fits; may be repeated
+    #[arg(long, value_name = "KERNEL")]
+    rung: Vec<String>,
+    /// Only convolution rungs that do not multiply
+    #[arg(long)]
+    shift_only: bool,
     /// Print one JSON object for each picture
     #[arg(long)]
     json: bool,
@@ -52,10 +60,16 @@ fn pictures(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 pub(super) fn run(args: &InferArgs) -> Result<ExitCode> {
-    integer::check_device(args.device)?;
     let model = Model::read(&args.model)?;
     let lists: Result<Vec<_>> = args.images.iter().map(|p| pictures(p)).collect();
-    let (fast, mut scratch) = (Fast::new(&model), Scratch::default());
+    let place = Place {
+        device: args.device,
+        adapter: args.adapter.as_deref(),
+        rungs: &args.rung,
+        shift_only: args.shift_only,
+        batch: 1,
+    };
+    let mut runner = Runner::new(&model, &place)?;
     let (mut shown, mut failure) = (0, None);
     for path in lists?.concat() {
         // One bad picture does not keep the others back.
@@ -68,7 +82,7 @@ pub(super) fn run(args: &InferArgs) -> Result<ExitCode> {
                 continue;
             }
         };
-        let logits = fast.forward(&pixels, &mut scratch, |_, _| ());
+        let logits = runner.image(&pixels)?;
         show(args, &model, &path, &logits)?;
         shown += 1;
     }

@@ -21,16 +21,27 @@ pub fn class<T: PartialOrd + Copy>(logits: &[T]) -> usize {
 /// Images read at a time.
 const AT_ONCE: usize = 1024;
 
-/// The logits of all of a source's images and their labels, in its order; only so many images are in memory at a time.
+/// The logits of all of a source's images and their labels, in its order, by the reference on the processor.
 ///
 /// # Errors
 /// As [`Source::fill`].
 pub fn run(model: &Model, source: &dyn Source) -> Result<(Vec<i32>, Vec<u32>)> {
     let fast = Fast::new(model);
+    run_by(source, |records| Ok(fast.logits(records)))
+}
+
+/// As [`run`], by any program; only so many images are in memory at a time.
+///
+/// # Errors
+/// As [`Source::fill`] and `forward`.
+pub fn run_by(
+    source: &dyn Source,
+    mut forward: impl FnMut(&Records) -> Result<Vec<i32>>,
+) -> Result<(Vec<i32>, Vec<u32>)> {
     let (mut logits, mut labels) = (Vec::new(), Vec::new());
     for start in (0..source.len()).step_by(AT_ONCE) {
         let records = Records::of(source, start..(start + AT_ONCE).min(source.len()))?;
-        logits.extend(fast.logits(&records));
+        logits.extend(forward(&records)?);
         labels.extend(records.labels);
     }
     Ok((logits, labels))

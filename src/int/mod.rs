@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! checkpoint ─▶ float (graph with composed weights) ─▶ calibrate (exponents) ─▶ freeze (M_c, B_c, n_c, proof) ─▶ model
-//! model ─▶ file (safetensors)   ─▶ plain, fast (the same logits)   ─▶ counts   ─▶ export (C, npz, hex)
+//! model ─▶ file (safetensors)   ─▶ plain, fast, gpu (the same logits)   ─▶ counts   ─▶ export (C, npz, hex)
 //! ```
 //!
 //! Everything from the u8 pixels to the int32 logits is integer arithmetic, so every program gives the same bits.
@@ -17,6 +17,7 @@ pub mod fast;
 pub mod file;
 pub mod float;
 pub mod freeze;
+pub mod gpu;
 pub mod model;
 pub mod packing;
 pub mod picture;

@@ -11,6 +11,7 @@
 //! | loss and a step's figures | [`loss`] |
 //! | latents to weights and back | [`compose`] |
 //! | optimizer | [`optim`] |
+//! | integer networks | [`int`] |
 //! | an adapter's ceilings | [`mod@bench`] |
 //! | subgroup probe | [`probe`] |
 
@@ -21,6 +22,7 @@ pub mod check;
 pub mod compose;
 pub mod conv;
 pub mod doctor;
+pub mod int;
 mod kernel;
 pub mod linear;
 pub mod loss;
@@ -90,6 +92,18 @@ pub fn registry() -> Vec<&'static dyn AnyKernel> {
         &compose::s3::S3Update,
         &optim::Accumulate,
         &optim::Sgd,
+        &int::ops::IntLookup,
+        &int::CONV_DIGITS,
+        &int::CONV_PAIRS_SHIFT,
+        &int::CONV_PAIRS,
+        &int::CONV_DOT,
+        &int::CONV_SUBGROUP,
+        &int::CONV_SUBGROUP_SHIFT,
+        &int::ops::IntAdd,
+        &int::ops::IntPadShortcut,
+        &int::ops::IntMaxPool,
+        &int::ops::IntGlobalSum,
+        &int::ops::IntClassifier,
         &bench::Copy,
         &bench::MultiplyAdd,
         &probe::SubgroupLanes,

@@ -1,0 +1,221 @@
+//! Which rung is fastest for each convolution of a network, on this adapter: measured with the network's own weights, once, and kept
+//! in the user's cache folder.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::code;
+use super::rungs::{Adapter, Choice, Layer, multiplies};
+use crate::error::{Error, Result};
+use crate::files::cache::slug;
+use crate::gpu::{Gpu, Pipelines, Single, describe};
+use crate::int::Model;
+use crate::int::model::{Conv, Op};
+use crate::kernels::int::pack::channels;
+use crate::kernels::int::{IntRung, RUNGS};
+use crate::kernels::{AnyKernel, Kernel};
+
+/// Turns of each rung; the median counts.
+const TURNS: usize = 5;
+/// Seconds of dispatches that a turn lasts.
+const TURN: f64 = 0.01;
+/// A rung whose first look takes so many times as long as the fastest so far gets no turns.
+const HOPELESS: f64 = 3.0;
+/// Seconds beyond which a first dispatch is not repeated to see how long it takes without compiling.
+const SLOW: f64 = 1.0;
+
+/// Seconds that a layer as code may compile for, to be tried.
+const QUICK: f64 = 1.0;
+/// Images whose times tell those of larger batches.
+const ENOUGH: u32 = 64;
+
+/// A distinct convolution and how long each rung takes for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// What its speed depends on.
+    pub key: String,
+    /// Convolutions of the network that are like it.
+    pub times: usize,
+    /// Seconds of one dispatch, by rung; those that cannot hold its weights are not there.
+    pub seconds: BTreeMap<String, f64>,
+}
+
+impl Measured {
+    /// The fastest rung, of those that do not multiply where `shift_only`.
+    pub fn fastest(&self, shift_only: bool) -> Option<&'static str> {
+        let known = RUNGS.map(AnyKernel::name).into_iter().chain([code::NAME]);
+        let timed = known.filter_map(|name| self.seconds.get(name).map(|s| (name, *s)));
+        let allowed = timed.filter(|(name, _)| !shift_only || !multiplies(name));
+        allowed.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(name, _)| name)
+    }
+}
+
+impl Choice {
+    /// The fastest of what was measured.
+    pub fn fastest(measured: &[Measured], shift_only: bool) -> Self {
+        let one = |m: &Measured| m.fastest(shift_only).map(|rung| (m.key.clone(), rung));
+        Self { shift_only, measured: measured.iter().filter_map(one).collect(), ..Self::default() }
+    }
+}
+
+/// Times every rung of each distinct convolution for a batch of this size.
+///
+/// # Errors
+/// [`Error::DeviceLost`]; a rung that the adapter refuses is left out.
+pub fn measure(gpu: &Gpu, model: &Model, batch: u32) -> Result<Vec<Measured>> {
+    missing(gpu, model, batch, &BTreeMap::new())
+}
+
+/// As [`measure`], where the cache folder does not have it, for a batch of [`ENOUGH`] at most; what is new is kept there. The second of
+/// the two is whether anything is.
+///
+/// # Errors
+/// As [`measure`]. A cache that cannot be read or written costs time, no more.
+pub fn measured(gpu: &Gpu, model: &Model, batch: u32) -> Result<(Vec<Measured>, bool)> {
+    let batch = batch.min(ENOUGH);
+    let name = format!("infer-{}-{}.json", slug(&describe(&gpu.info)), env!("CARGO_PKG_VERSION"));
+    let bytes = gpu.cache.as_ref().and_then(|folder| folder.read(&name).ok().flatten());
+    let mut kept: BTreeMap<String, BTreeMap<String, f64>> =
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let found = missing(gpu, model, batch, &kept)?;
+    let before = kept.len();
+    kept.extend(found.iter().map(|m| (of(batch, &m.key), m.seconds.clone())));
+    let new = kept.len() > before;
+    if let (true, Some(folder), Ok(json)) = (new, &gpu.cache, serde_json::to_vec_pretty(&kept))
+        && let Err(e) = folder.write(&name, &json)
+    {
+        tracing::warn!("{e}: these times are this run's only");
+    }
+    Ok((found, new))
+}
+
+fn of(batch: u32, key: &str) -> String {
+    format!("batch {batch}, {key}")
+}
+
+/// Each distinct convolution's times, from `kept` where they are there.
+fn missing(
+    gpu: &Gpu,
+    model: &Model,
+    batch: u32,
+    kept: &BTreeMap<String, BTreeMap<String, f64>>,
+) -> Result<Vec<Measured>> {
+    let (mut pipelines, mut all) = (Pipelines::default(), Vec::<Measured>::new());
+    for node in &model.nodes {
+        let Op::Conv(conv) = &node.op else { continue };
+        let layer = Layer::new(conv, node, &model.nodes[node.inputs[0]], batch, Adapter::of(gpu));
+        let key = layer.key();
+        if let Some(found) = all.iter_mut().find(|m| m.key == key) {
+            found.times += 1;
+            continue;
+        }
+        let seconds = match kept.get(&of(batch, &key)) {
+            Some(seconds) => seconds.clone(),
+            None => time(gpu, &mut pipelines, conv, &layer, &node.name)?,
+        };
+        all.push(Measured { key, times: 1, seconds });
+    }
+    Ok(all)
+}
+
+struct Candidate {
+    name: &'static str,
+    /// Its kernels: one, but for code.
+    singles: Vec<Single>,
+    once: f64,
+    turns: Vec<f64>,
+}
+
+impl Candidate {
+    /// Median; the first look counts where it is all there is.
+    fn seconds(mut self) -> (String, f64) {
+        self.turns.sort_by(f64::total_cmp);
+        (self.name.into(), self.turns.get(self.turns.len() / 2).copied().unwrap_or(self.once))
+    }
+}
+
+impl Candidate {
+    fn new(gpu: &Gpu, name: &'static str, singles: Vec<Single>) -> Result<Self> {
+        let mut candidate = Self { name, singles, once: 0.0, turns: Vec::new() };
+        // Once to compile, once to see; no compiler takes as long as a very slow kernel.
+        candidate.once = candidate.run(gpu, 1)?;
+        if candidate.once < SLOW || name == code::NAME {
+            candidate.once = candidate.run(gpu, 1)?;
+        }
+        Ok(candidate)
+    }
+
+    fn run(&self, gpu: &Gpu, times: u32) -> Result<f64> {
+        let started = Instant::now();
+        let last = self.singles.iter().map(|single| single.submit(gpu, times)).last();
+        gpu.wait(last, || "while measuring rungs".into())?;
+        Ok(started.elapsed().as_secs_f64() / f64::from(times))
+    }
+}
+
+/// A rung with a first look at how long it takes; none where it cannot hold the weights or the adapter refuses it.
+fn candidate(
+    gpu: &Gpu,
+    pipelines: &mut Pipelines,
+    conv: &Conv,
+    layer: &Layer,
+    rung: &'static IntRung,
+) -> Result<Option<Candidate>> {
+    let Some((p, prepared)) = layer.on(rung) else { return Ok(None) };
+    let lens = Kernel::lens(rung, &p);
+    // Any bits are activations; the same for every rung.
+    let x = (0..lens[0] as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
+    let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &prepared.start);
+    let contents = [x, prepared.words, after, vec![0; lens[3]]];
+    match Single::new(gpu, pipelines, rung, bytemuck::bytes_of(&p), &contents) {
+        Ok(single) => Candidate::new(gpu, AnyKernel::name(rung), vec![single]).map(Some),
+        Err(Error::Gpu { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The layer as code, where that compiles in no time.
+fn as_code(gpu: &Gpu, pipelines: &mut Pipelines, conv: &Conv, layer: &Layer, name: &str) -> Result<Option<Candidate>> {
+    if code::compile_seconds(&layer.weights) > QUICK {
+        return Ok(None);
+    }
+    let (kernels, start) = layer.code(name);
+    let mut singles = Vec::new();
+    for kernel in kernels {
+        let lens = Kernel::lens(kernel, &layer.params);
+        let x = (0..lens[0] as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
+        let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &start);
+        match Single::new(gpu, pipelines, kernel, bytemuck::bytes_of(&layer.params), &[x, after, vec![0; lens[2]]]) {
+            Ok(single) => singles.push(single),
+            Err(Error::Gpu { .. }) => return Ok(None),
+            Err(e) => return Err(e),
+        }
+    }
+    Candidate::new(gpu, code::NAME, singles).map(Some)
+}
+
+/// Seconds of one dispatch, by rung. The rungs take turns, so that what else the machine does hits all of them.
+fn time(gpu: &Gpu, pipelines: &mut Pipelines, conv: &Conv, layer: &Layer, name: &str) -> Result<BTreeMap<String, f64>> {
+    let mut candidates = Vec::new();
+    for rung in RUNGS {
+        candidates.extend(candidate(gpu, pipelines, conv, layer, rung)?);
+    }
+    candidates.extend(as_code(gpu, pipelines, conv, layer, name)?);
+    // The fastest that multiplies and the fastest that does not are both wanted.
+    let fastest = |which: bool| {
+        candidates.iter().filter(|c| multiplies(c.name) == which).map(|c| c.once).fold(f64::INFINITY, f64::min)
+    };
+    let limits = [false, true].map(|which| HOPELESS * fastest(which));
+    for _ in 0..TURNS {
+        for c in &mut candidates {
+            if c.once <= limits[usize::from(multiplies(c.name))] {
+                let times = (TURN / c.once).clamp(1.0, 1000.0) as u32;
+                let seconds = c.run(gpu, times)?;
+                c.turns.push(seconds);
+            }
+        }
+    }
+    Ok(candidates.into_iter().map(Candidate::seconds).collect())
+}
