@@ -179,6 +179,11 @@ impl FloatNet {
 
     /// Outputs of every node for one image of u8 [C, H, W], each [C, H, W] of f32; the last are the logits.
     pub fn forward(&self, image: &[u8]) -> Vec<Vec<f32>> {
+        self.forward_with(image, |_, _| ())
+    }
+
+    /// As [`FloatNet::forward`]; `each` may change a node's output before it is used.
+    pub fn forward_with(&self, image: &[u8], mut each: impl FnMut(usize, &mut [f32])) -> Vec<Vec<f32>> {
         let mut outputs: Vec<Vec<f32>> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
             let input = |i: usize| (&self.nodes[node.inputs[i]], &outputs[node.inputs[i]][..]);
@@ -205,6 +210,7 @@ impl FloatNet {
             if node.relu {
                 out.iter_mut().for_each(|v| *v = v.max(0.0));
             }
+            each(outputs.len(), &mut out);
             outputs.push(out);
         }
         outputs
