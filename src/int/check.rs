@@ -249,7 +249,8 @@ fn proven(conv: &Conv, input: Kind) -> Result<(), Fault> {
     Ok(())
 }
 
-fn classifier(linear: &Linear, pooled: &Node, preshift: u32) -> Result<(), Fault> {
+/// The proof for the classifier, per class.
+pub(super) fn classifier(linear: &Linear, pooled: &Node, preshift: u32) -> Result<(), Fault> {
     let pixels = u128::from(pooled.shape.h) * u128::from(pooled.shape.w);
     let largest = proof::shifted(pixels * u128::from(pooled.kind.max_abs()), preshift);
     let features = linear.weight.len() / linear.bias.len();

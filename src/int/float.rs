@@ -182,7 +182,7 @@ impl FloatNet {
         self.forward_with(image, |_, _| ())
     }
 
-    /// As [`FloatNet::forward`]; `each` may change a node's output before it is used.
+    /// As [`FloatNet::forward`]; `each` sees every node's output before its ReLU.
     pub fn forward_with(&self, image: &[u8], mut each: impl FnMut(usize, &mut [f32])) -> Vec<Vec<f32>> {
         let mut outputs: Vec<Vec<f32>> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -207,10 +207,10 @@ impl FloatNet {
                     weight.chunks_exact(x.len()).zip(bias).map(|(row, b)| dot(row) + b).collect()
                 }
             };
+            each(outputs.len(), &mut out);
             if node.relu {
                 out.iter_mut().for_each(|v| *v = v.max(0.0));
             }
-            each(outputs.len(), &mut out);
             outputs.push(out);
         }
         outputs

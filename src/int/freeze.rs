@@ -2,6 +2,7 @@
 //! the proof that no int32 overflows.
 
 use super::calibrate::{Scale, calibrate};
+use super::correct::correct;
 use super::digits::Constants;
 use super::float::{FloatNet, FloatOp, Norm};
 use super::model::{Conv, Info, Input, Kind, Linear, Model, Node, Op, Weight};
@@ -80,9 +81,12 @@ pub fn freeze(net: &FloatNet, images: &Records, mut info: Info) -> Result<Frozen
         };
         nodes.push(frozen);
     }
-    let model = Model { info, nodes };
+    let mut model = Model { info, nodes };
     let hint = "\n  train it longer, or export another checkpoint";
-    model.check().map_err(|what| Error::shape("network", format!("cannot be frozen: {what}{hint}")))?;
+    let refused = |what| Error::shape("network", format!("cannot be frozen: {what}{hint}"));
+    model.check().map_err(refused)?;
+    correct(net, &mut model, images);
+    model.check().map_err(refused)?;
     Ok(Frozen { model, notes })
 }
 
