@@ -36,6 +36,7 @@ const FLAGS: [(&str, &[&str]); 9] = [
             "--force",
             "--log-every",
             "--eval-every",
+            "--eval-int-every",
             "--adapter",
             "--dry-run",
             "--shortcut",

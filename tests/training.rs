@@ -111,6 +111,37 @@ fn a_stop_changes_nothing_for_fp32_and_rare_evaluations() {
     stopped_at(&place, flags, "rare", &[6, 9]);
 }
 
+#[test]
+fn evaluations_as_integers_change_nothing_and_are_what_export_says() {
+    let place = Place::new();
+    place.run(TRAIN).ok();
+    let said = place.run(&with(TRAIN, "--eval-int-every 1 --out int")).ok();
+    assert_eq!(said.out.matches(", as integers: test loss").count(), 2, "{}", said.out);
+    // The same weights, the same other lines.
+    for file in ["last.safetensors", "best.safetensors"] {
+        assert!(place.get(&format!("int/{file}")) == place.get(&format!("whole/{file}")), "{file} differs");
+    }
+    let (ints, others): (Vec<_>, Vec<_>) = timeless(&place, "int").into_iter().partition(|l| l["kind"] == "int");
+    assert_eq!(others, timeless(&place, "whole"));
+    let steps: Vec<_> = ints.iter().map(|l| l["step"].as_u64()).collect();
+    assert_eq!(steps, [Some(STEPS_PER_EPOCH - 1), Some(STEPS - 1)]);
+    let svg = String::from_utf8(place.get("int/curves.svg")).expect("UTF-8");
+    assert!(svg.contains("integer top-1"));
+    // The last one is the network of the last checkpoint.
+    place.run("export int/last.safetensors --data-dir data --out m.safetensors").ok();
+    let said = place.run("eval --weights m.safetensors --dataset cifar10 --data-dir data --json").ok();
+    let json: Value = serde_json::from_str(said.out.lines().last().expect("a line")).expect("JSON");
+    for key in ["loss", "top1", "top5", "correct", "count"] {
+        assert_eq!(json[key], ints[1][key], "{key}: {json}");
+    }
+    // A stop changes nothing; every second epoch is the last alone.
+    stopped_at(&place, "--eval-int-every 1", "int", &[5]);
+    place.run(&with(TRAIN, "--eval-int-every 2 --out rare")).ok();
+    let rare: Vec<_> = timeless(&place, "rare").into_iter().filter(|l| l["kind"] == "int").collect();
+    assert_eq!(rare, ints[1..]);
+    place.refuses(&with(TRAIN, "--method fp32 --eval-int-every 2"), 2, &["--eval-int-every 2", "fp32", "--method s3"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_and_kill_lose_nothing() {

@@ -13,6 +13,8 @@ use crate::files::tensors::TensorFile;
 use crate::files::write_atomic;
 use crate::graph::lower::Options;
 use crate::graph::{Graph, Layout};
+use crate::int::calibrate::IMAGES;
+use crate::int::digits::TERMS;
 use crate::int::evaluate::{self, Difference};
 use crate::int::export::{c, hex, npz, onnx};
 use crate::int::float::FloatNet;
@@ -66,10 +68,10 @@ pub(super) struct ExportArgs {
     #[arg(long)]
     data_dir: Option<PathBuf>,
     /// Training images that the activations' exponents are chosen on
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = IMAGES, value_parser = clap::value_parser!(u64).range(1..))]
     calibration: u64,
     /// Shifts and additions that a change of scale may take
-    #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=5))]
+    #[arg(long, value_name = "K", default_value_t = TERMS, value_parser = clap::value_parser!(u32).range(1..=5))]
     terms: u32,
     /// Adapter by index or name, as `s3gpu devices` lists them
     #[arg(long)]

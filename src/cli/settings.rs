@@ -101,6 +101,10 @@ pub(super) struct Settings {
     /// Epochs from one evaluation to the next
     #[arg(long)]
     eval_every: Option<u64>,
+    /// After every N epochs, and after the last, also measure the network as integers: a copy is frozen as `s3gpu export` does by
+    /// default and runs over the whole test set on the CPU, while training waits and stays the same bit for bit; 0 never does
+    #[arg(long, value_name = "N")]
+    eval_int_every: Option<u64>,
     /// Compute each step in N parts, so that a large batch fits a small card. --batch-size stays the whole step's; the result is that of
     /// the batch at once but for batch norm, which takes mean and variance of one part at a time
     #[arg(long, value_name = "N")]

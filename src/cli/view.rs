@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::error::Result;
 use crate::gpu::Startup;
 use crate::train::metrics::{EvalRecord, TrainRecord};
 use crate::train::run::Observer;
@@ -76,6 +77,9 @@ impl Observer for View {
         self.last_line = Instant::now();
         self.line(&evaluation(r, train, seconds, self.epochs));
     }
+    fn eval_int(&mut self, outcome: &Result<EvalRecord>, seconds: f64) {
+        self.line(&integers(outcome, seconds, self.epochs));
+    }
 }
 
 /// An evaluation as a line, with the loss of the training interval before it and the epoch's seconds.
@@ -83,4 +87,15 @@ pub(super) fn evaluation(r: &EvalRecord, train: Option<&TrainRecord>, seconds: f
     let train = train.map(|t| format!("train loss {:.4}, ", t.loss)).unwrap_or_default();
     let top = format!("test loss {:.4}, top-1 {:.2} %, top-5 {:.2} %", r.loss, r.top1, r.top5);
     format!("epoch {}/{epochs}: {train}{top}  ({seconds:.0} s)", r.epoch + 1)
+}
+
+/// An evaluation as integers as a line.
+pub(super) fn integers(outcome: &Result<EvalRecord>, seconds: f64, epochs: u64) -> String {
+    match outcome {
+        Ok(r) => {
+            let top = format!("test loss {:.4}, top-1 {:.2} %, top-5 {:.2} %", r.loss, r.top1, r.top5);
+            format!("epoch {}/{epochs}, as integers: {top}  ({seconds:.0} s)", r.epoch + 1)
+        }
+        Err(e) => format!("not yet as integers: {e}"),
+    }
 }

@@ -15,6 +15,7 @@ use ratatui::crossterm::{cursor, execute};
 
 use super::view;
 use super::watch_screen::{Screen, draw};
+use crate::error::Result;
 use crate::gpu::Startup;
 use crate::train::folder::METRICS;
 use crate::train::metrics::{self, EvalRecord, Record, TrainRecord};
@@ -200,6 +201,14 @@ impl Observer for Watch {
             screen.add(Record::Train(record.clone()));
         }
         screen.add(Record::Eval(r.clone()));
+    }
+    fn eval_int(&mut self, outcome: &Result<EvalRecord>, seconds: f64) {
+        let mut screen = lock(&self.screen);
+        let line = view::integers(outcome, seconds, screen.epochs);
+        screen.lines.push(line);
+        if let Ok(record) = outcome {
+            screen.add(Record::Int(record.clone()));
+        }
     }
 }
 

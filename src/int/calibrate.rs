@@ -7,6 +7,9 @@ use super::model::Kind;
 use crate::data::Records;
 use crate::error::{Error, Result};
 
+/// Training images that exponents are chosen on, where nothing else is asked for.
+pub const IMAGES: u64 = 1024;
+
 /// Exponents tried: the smallest at which nothing is clipped, and those below it.
 const TRIED: usize = 10;
 

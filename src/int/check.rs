@@ -16,6 +16,8 @@ const MAX_CHANNELS: u32 = 1 << 16;
 /// Largest window, and exponents far beyond those of any network.
 const MAX_KERNEL: u32 = 31;
 const MAX_EXPONENT: i32 = 64;
+/// Most weights of all layers.
+const MAX_WEIGHTS: u64 = 1 << 28;
 /// Most bits of a shift weight.
 pub const MAX_BITS: u32 = 6;
 
@@ -53,7 +55,7 @@ pub fn weights(node: &Node, inputs: &[&Node]) -> u64 {
 pub fn structure(nodes: &[Node]) -> Result<(), Fault> {
     bounded("the number of graph.nodes", nodes.len(), 2, MAX_NODES)?;
     let mut names = BTreeSet::new();
-    let mut total = 0;
+    let (mut total, mut weighing) = (0, 0);
     for (i, node) in nodes.iter().enumerate() {
         let place = |fault: Fault| format!("graph.nodes[{i}] (`{}`): {fault}", node.name.escape_default());
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '_';
@@ -82,6 +84,8 @@ pub fn structure(nodes: &[Node]) -> Result<(), Fault> {
         };
         equal("the number of inputs", inputs.len(), count).map_err(place)?;
         operation(node, &inputs).map_err(place)?;
+        weighing += weights(node, &inputs);
+        bounded("the number of weights up to here", weighing, 0, MAX_WEIGHTS).map_err(place)?;
         let [first, last] = [i == 0, i + 1 == nodes.len()];
         if matches!(node.op, Op::Input(_)) != first || matches!(node.op, Op::Linear(_)) != last {
             return Err(place("op: the input must be the first node and `linear` the last".into()));
@@ -164,6 +168,10 @@ fn window(x: Shape, [kernel, stride, pad]: [u32; 3]) -> Result<Shape, Fault> {
     bounded("kernel", kernel, 1, MAX_KERNEL)?;
     bounded("stride", stride, 1, MAX_KERNEL)?;
     bounded("pad", pad, 0, kernel - 1)?;
+    // An implementation may hold a padded copy.
+    let padded = [x.h, x.w, x.c].into_iter().zip([2 * pad + stride, 2 * pad + stride, 0]);
+    let elements = padded.map(|(size, more)| u64::from(size + more)).product();
+    bounded("the product of its padded input's shape", elements, 1, 2 * MAX_ACTIVATION)?;
     let side = |size: u32| (size + 2 * pad).checked_sub(kernel).map(|left| left / stride + 1);
     match (side(x.h), side(x.w)) {
         (Some(h), Some(w)) => Ok(Shape { h, w, c: x.c }),
@@ -241,7 +249,8 @@ fn proven(conv: &Conv, input: Kind) -> Result<(), Fault> {
     Ok(())
 }
 
-fn classifier(linear: &Linear, pooled: &Node, preshift: u32) -> Result<(), Fault> {
+/// The proof for the classifier, per class.
+pub(super) fn classifier(linear: &Linear, pooled: &Node, preshift: u32) -> Result<(), Fault> {
     let pixels = u128::from(pooled.shape.h) * u128::from(pooled.shape.w);
     let largest = proof::shifted(pixels * u128::from(pooled.kind.max_abs()), preshift);
     let features = linear.weight.len() / linear.bias.len();

@@ -1,5 +1,8 @@
 //! Signed binary digits: what a constant costs in shifts and additions.
 
+/// K, the digits that a multiplier may have, where nothing else is asked for.
+pub const TERMS: u32 = 3;
+
 /// One digit: ± 2^shift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digit {

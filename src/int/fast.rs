@@ -149,7 +149,15 @@ impl<'a> Fast<'a> {
         outputs.pop().unwrap_or_default()
     }
 
-    fn run(&self, i: usize, node: &Node, outputs: &[Vec<i32>], image: &[u8], scratch: &mut Scratch) -> Vec<i32> {
+    /// One node: weights and shapes are those of node `i`, all else is `node`'s, which may differ.
+    pub(super) fn run(
+        &self,
+        i: usize,
+        node: &Node,
+        outputs: &[Vec<i32>],
+        image: &[u8],
+        scratch: &mut Scratch,
+    ) -> Vec<i32> {
         let input = |n: usize| (&self.model.nodes[node.inputs[n]], &outputs[node.inputs[n]][..]);
         match (&node.op, &self.sorted[i]) {
             (Op::Conv(conv), Some(sorted)) => sorted.run(conv, node, input(0).1, scratch),

@@ -115,6 +115,10 @@ impl Model {
     /// # Errors
     /// [`Error::Io`]; [`Error::Checkpoint`] that names the field that is wrong.
     pub fn read(path: &Path) -> Result<Self> {
+        // The header alone first: tensors are read once all that it says has been found right.
+        let (entries, meta) = tensors::list(path)?;
+        let found = entries.iter().map(|e| (&e.name[..], e.dtype.clone(), &e.shape[..]));
+        header(&meta).and_then(|nodes| same_tensors(&nodes, found)).map_err(wrong(path))?;
         Self::from_file(RawFile::read(path)?, path)
     }
 
@@ -123,8 +127,12 @@ impl Model {
     /// # Errors
     /// [`Error::Checkpoint`] that names the field that is wrong.
     pub fn from_file(file: RawFile, path: &Path) -> Result<Self> {
-        decode(file).map_err(|what| Error::checkpoint(path, what, "export it again, or copy it again from its source"))
+        decode(file).map_err(wrong(path))
     }
+}
+
+fn wrong(path: &Path) -> impl FnOnce(String) -> Error {
+    move |what| Error::checkpoint(path, what, "export it again, or copy it again from its source")
 }
 
 /// Numbers of a network are finite, so nothing here fails.
@@ -132,16 +140,84 @@ fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("lists, names and finite numbers are always JSON")
 }
 
-fn decode(mut file: RawFile) -> Result<Model, String> {
-    let meta = std::mem::take(&mut file.meta);
-    let get = |key: &str| meta.get(key).map(String::as_str).ok_or_else(|| format!("its metadata has no `{key}`"));
-    let format = get("format")?;
+type Meta = BTreeMap<String, String>;
+
+fn get<'a>(meta: &'a Meta, key: &str) -> Result<&'a str, String> {
+    meta.get(key).map(String::as_str).ok_or_else(|| format!("its metadata has no `{key}`"))
+}
+
+fn parse<T: for<'a> serde::Deserialize<'a>>(key: &str, text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|e| format!("{key}: {e}"))
+}
+
+/// The graph, still without its tensors.
+fn header(meta: &Meta) -> Result<Vec<Node>, String> {
+    let format = get(meta, "format")?;
     if format != FORMAT {
         let shown = format.escape_default();
         return Err(format!("format is `{shown}`, but this version reads `{FORMAT}`"));
     }
-    fn parse<T: for<'a> serde::Deserialize<'a>>(key: &str, text: &str) -> Result<T, String> {
-        serde_json::from_str(text).map_err(|e| format!("{key}: {e}"))
+    let nodes: Vec<Node> = parse("graph", get(meta, "graph")?)?;
+    structure(&nodes)?;
+    Ok(nodes)
+}
+
+/// What a graph's tensors are called, what they hold, and their shapes.
+fn expected(nodes: &[Node]) -> BTreeMap<String, (Dtype, Vec<usize>)> {
+    let mut found = BTreeMap::new();
+    for node in nodes {
+        let inputs: Vec<_> = node.inputs.iter().map(|n| &nodes[*n]).collect();
+        let [cout, cin] = [node, inputs.first().unwrap_or(&node)].map(|n| n.shape.c as usize);
+        let mut add = |what: &str, dtype, shape| found.insert(format!("{}.{what}", node.name), (dtype, shape));
+        match &node.op {
+            Op::Input(_) => drop(add("lut", Dtype::I8, vec![cout, 256])),
+            Op::Conv(conv) => match &conv.weight {
+                Weight::Int8 { .. } => {
+                    let k = conv.kernel as usize;
+                    add("weight", Dtype::I8, vec![cout, k, k, cin]);
+                }
+                Weight::Shift { bits, .. } => {
+                    add("weight", Dtype::U32, vec![words(weights(node, &inputs) as usize, *bits)]);
+                }
+            },
+            Op::Linear(_) => {
+                add("weight", Dtype::I8, vec![cout, cin]);
+                add("bias", Dtype::I32, vec![cout]);
+            }
+            _ => (),
+        }
+    }
+    found
+}
+
+/// Whether a file's tensors are the graph's, no more and no fewer.
+fn same_tensors<'a>(nodes: &[Node], found: impl Iterator<Item = (&'a str, String, &'a [usize])>) -> Result<(), String> {
+    let mut missing = expected(nodes);
+    for (name, dtype, shape) in found {
+        let Some((wanted, size)) = missing.remove(name) else {
+            return Err(format!("tensor `{}` is not of the graph", name.escape_default()));
+        };
+        if dtype != wanted.to_string() {
+            return Err(format!("tensor `{name}` holds {dtype}, but must hold {wanted}"));
+        }
+        if shape != size {
+            return Err(format!("tensor `{name}` has shape {shape:?}, but the graph needs {size:?}"));
+        }
+    }
+    match missing.into_keys().next() {
+        Some(name) => Err(format!("tensor `{name}` is missing")),
+        None => Ok(()),
+    }
+}
+
+fn decode(mut file: RawFile) -> Result<Model, String> {
+    let meta = std::mem::take(&mut file.meta);
+    let get = |key: &str| get(&meta, key);
+    let mut nodes = header(&meta)?;
+    same_tensors(&nodes, file.tensors.iter().map(|(name, t)| (&name[..], t.dtype.to_string(), &t.shape[..])))?;
+    let holds = |t: &RawTensor| t.shape.iter().product::<usize>().checked_mul(t.dtype.bitsize());
+    if let Some((name, _)) = file.tensors.iter().find(|(_, t)| holds(t) != Some(8 * t.bytes.len())) {
+        return Err(format!("tensor `{name}` has not as many bytes as its shape says"));
     }
     let number = |key: &str| -> Result<u64, String> { parse(key, get(key)?) };
     let floats = |key: &str| -> Result<Vec<f32>, String> {
@@ -149,58 +225,35 @@ fn decode(mut file: RawFile) -> Result<Model, String> {
         let all: Option<Vec<f32>> = get(key)?.split(',').map(one).collect();
         all.ok_or_else(|| format!("{key} is not a comma-separated list of numbers"))
     };
-    let graph = get("graph")?;
-    let mut nodes: Vec<Node> = parse("graph", graph)?;
-    structure(&nodes)?;
     if let Some(wanted) = meta.get("crc32") {
-        let found = checksum(graph, &file.tensors);
+        let found = checksum(get("graph")?, &file.tensors);
         if found != *wanted {
             return Err(format!("crc32 is {}, but graph and tensors give {found}: damaged", wanted.escape_default()));
         }
     }
-    let mut take = |name: String, dtype: Dtype, shape: &[usize]| -> Result<Vec<u8>, String> {
-        let tensor = file.tensors.remove(&name).ok_or_else(|| format!("tensor `{name}` is missing"))?;
-        if tensor.dtype != dtype {
-            return Err(format!("tensor `{name}` holds {}, but must hold {dtype}", tensor.dtype));
-        }
-        match tensor.shape == shape {
-            true => Ok(tensor.bytes),
-            false => Err(format!("tensor `{name}` has shape {:?}, but the graph needs {shape:?}", tensor.shape)),
-        }
-    };
+    // All are there, at their types and shapes.
+    let mut take = |name: String| file.tensors.remove(&name).map(|t| t.bytes).unwrap_or_default();
     let signed = |bytes: Vec<u8>| bytes.into_iter().map(|b| b as i8).collect();
-    let shapes: Vec<_> = nodes.iter().map(|n| n.shape).collect();
     for i in 0..nodes.len() {
         let count = weights(&nodes[i], &nodes[i].inputs.iter().map(|n| &nodes[*n]).collect::<Vec<_>>());
         let node = &mut nodes[i];
-        let cin = node.inputs.first().map_or(0, |n| shapes[*n].c as usize);
-        let cout = node.shape.c as usize;
         let name = |what: &str| format!("{}.{what}", node.name);
         match &mut node.op {
-            Op::Input(input) => input.lut = signed(take(name("lut"), Dtype::I8, &[cout, 256])?),
-            Op::Conv(conv) => {
-                let k = conv.kernel as usize;
-                match &mut conv.weight {
-                    Weight::Int8 { values } => *values = signed(take(name("weight"), Dtype::I8, &[cout, k, k, cin])?),
-                    Weight::Shift { bits, codes, .. } => {
-                        // Below 2^42, as the structure's bounds say.
-                        let count = count as usize;
-                        let bytes = take(name("weight"), Dtype::U32, &[words(count, *bits)])?;
-                        let planes: Vec<u32> = bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
-                        *codes = unpack(&planes, *bits, count);
-                    }
+            Op::Input(input) => input.lut = signed(take(name("lut"))),
+            Op::Conv(conv) => match &mut conv.weight {
+                Weight::Int8 { values } => *values = signed(take(name("weight"))),
+                Weight::Shift { bits, codes, .. } => {
+                    let bytes = take(name("weight"));
+                    let planes: Vec<u32> = bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+                    *codes = unpack(&planes, *bits, count as usize);
                 }
-            }
+            },
             Op::Linear(linear) => {
-                linear.weight = signed(take(name("weight"), Dtype::I8, &[cout, cin])?);
-                let bytes = take(name("bias"), Dtype::I32, &[cout])?;
-                linear.bias = bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect();
+                linear.weight = signed(take(name("weight")));
+                linear.bias = take(name("bias")).as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect();
             }
             _ => (),
         }
-    }
-    if let Some(name) = file.tensors.keys().next() {
-        return Err(format!("tensor `{}` is not of the graph", name.escape_default()));
     }
     let info = Info {
         model: get("model")?.into(),

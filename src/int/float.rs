@@ -179,6 +179,11 @@ impl FloatNet {
 
     /// Outputs of every node for one image of u8 [C, H, W], each [C, H, W] of f32; the last are the logits.
     pub fn forward(&self, image: &[u8]) -> Vec<Vec<f32>> {
+        self.forward_with(image, |_, _| ())
+    }
+
+    /// As [`FloatNet::forward`]; `each` sees every node's output before its ReLU.
+    pub fn forward_with(&self, image: &[u8], mut each: impl FnMut(usize, &mut [f32])) -> Vec<Vec<f32>> {
         let mut outputs: Vec<Vec<f32>> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
             let input = |i: usize| (&self.nodes[node.inputs[i]], &outputs[node.inputs[i]][..]);
@@ -202,6 +207,7 @@ impl FloatNet {
                     weight.chunks_exact(x.len()).zip(bias).map(|(row, b)| dot(row) + b).collect()
                 }
             };
+            each(outputs.len(), &mut out);
             if node.relu {
                 out.iter_mut().for_each(|v| *v = v.max(0.0));
             }

@@ -2,6 +2,7 @@
 //! the proof that no int32 overflows.
 
 use super::calibrate::{Scale, calibrate};
+use super::correct::correct;
 use super::digits::Constants;
 use super::float::{FloatNet, FloatOp, Norm};
 use super::model::{Conv, Info, Input, Kind, Linear, Model, Node, Op, Weight};
@@ -80,9 +81,12 @@ pub fn freeze(net: &FloatNet, images: &Records, mut info: Info) -> Result<Frozen
         };
         nodes.push(frozen);
     }
-    let model = Model { info, nodes };
+    let mut model = Model { info, nodes };
     let hint = "\n  train it longer, or export another checkpoint";
-    model.check().map_err(|what| Error::shape("network", format!("cannot be frozen: {what}{hint}")))?;
+    let refused = |what| Error::shape("network", format!("cannot be frozen: {what}{hint}"));
+    model.check().map_err(refused)?;
+    correct(net, &mut model, images);
+    model.check().map_err(refused)?;
     Ok(Frozen { model, notes })
 }
 
@@ -147,11 +151,12 @@ struct Solved {
     shift: Vec<u32>,
 }
 
-/// A channel's sums: their largest magnitude, and the float y in output steps as sum · factor + offset.
+/// A channel's sums: their largest magnitude, and the float y in output steps as (sum − mean) · factor + at_mean.
 struct Channel {
     largest: u128,
     factor: f64,
-    offset: f64,
+    mean: f64,
+    at_mean: f64,
 }
 
 impl Folding<'_> {
@@ -163,13 +168,12 @@ impl Folding<'_> {
         name: &str,
         notes: &mut Vec<String>,
     ) -> Result<(Weight, Solved), String> {
-        let affine = norm.affine();
-        let rows = weight.len() / affine.len();
+        let rows = weight.len() / norm.gamma.len();
         let Some(levels) = levels else {
             let int8: Vec<_> = weight.chunks_exact(rows).map(to_int8).collect();
             let scales: Vec<f64> = int8.iter().map(|(_, scale)| *scale).collect();
             let weight = Weight::Int8 { values: int8.into_iter().flat_map(|(values, _)| values).collect() };
-            let channels = self.channels(&weight, &scales, &affine);
+            let channels = self.channels(&weight, &scales, norm);
             return match self.solve(&channels)? {
                 Some(solved) => Ok((weight, solved)),
                 None => Err("its sums do not fit 32 bits".into()),
@@ -191,7 +195,7 @@ impl Folding<'_> {
             let weight = raised(levels, &codes, raise);
             let Weight::Shift { exponent, codes: kept, table, .. } = &weight else { unreachable!("raised is shifts") };
             let units: Vec<f64> = scales.iter().map(|s| s * f64::from(*exponent).exp2()).collect();
-            let channels = self.channels(&weight, &units, &affine);
+            let channels = self.channels(&weight, &units, norm);
             if let Some(solved) = self.solve(&channels)? {
                 let is_zero = |c: &&ShiftWeight, table: &[Option<u8>]| table[usize::from(c.index)].is_none();
                 let before = codes.iter().filter(|c| is_zero(c, &levels.table)).count();
@@ -208,16 +212,19 @@ impl Folding<'_> {
         Err("its sums do not fit 32 bits".into())
     }
 
-    fn channels(&self, weight: &Weight, units: &[f64], affine: &[[f64; 2]]) -> Vec<Channel> {
-        let rows = weight.len() / affine.len();
+    fn channels(&self, weight: &Weight, units: &[f64], norm: &Norm) -> Vec<Channel> {
+        let rows = weight.len() / units.len();
         let (kind, exponent) = self.input;
         let step = f64::from(self.out.exponent).exp2();
-        let channel = |(c, [factor, offset]): (usize, &[f64; 2])| Channel {
-            largest: proof::accumulator(proof::magnitude(weight, c * rows..(c + 1) * rows), kind),
-            factor: factor * units[c] * f64::from(exponent).exp2() / step,
-            offset: offset / step,
+        let channel = |(c, [factor, offset]): (usize, [f64; 2])| {
+            let largest = proof::accumulator(proof::magnitude(weight, c * rows..(c + 1) * rows), kind);
+            let unit = units[c] * f64::from(exponent).exp2();
+            // Without any weight the sums are 0, whatever the running mean says.
+            let mean = if largest > 0 { f64::from(norm.mean[c]) / unit } else { 0.0 };
+            let factor = factor * unit / step;
+            Channel { largest, factor, mean, at_mean: offset / step + mean * factor }
         };
-        affine.iter().enumerate().map(channel).collect()
+        norm.affine().into_iter().enumerate().map(channel).collect()
     }
 
     /// The least pre-shift with which every channel that matters keeps its multiplier's bits; none where sums do not fit.
@@ -248,13 +255,15 @@ impl Folding<'_> {
         Err("no pre-shift keeps its scales within 32 bits".into())
     }
 
-    /// M_c, B_c and the largest n_c for which the proof holds.
+    /// M_c, B_c and the largest n_c for which the proof holds. B_c makes y exact where the sum is its mean, so that rounding M_c to few
+    /// digits costs only what a sum is away from there.
     fn channel(&self, c: &Channel, preshift: u32) -> Option<(i32, i32, u32)> {
         let largest = proof::shifted(c.largest, preshift);
         (1..=31u32).rev().find_map(|n| {
             let unit = f64::from(n).exp2();
-            let m = self.constants.nearest(c.factor * f64::from(preshift).exp2() * unit)?;
-            let b = round(c.offset * unit);
+            let shifted = f64::from(preshift).exp2();
+            let m = self.constants.nearest(c.factor * shifted * unit)?;
+            let b = round(c.at_mean * unit - f64::from(m) * c.mean / shifted);
             let fits = b.abs() <= f64::from(i32::MAX) && proof::requantized(largest, m, b as i32, n) <= proof::LIMIT;
             fits.then_some((m, b as i32, n))
         })

@@ -198,18 +198,24 @@ fn shifts_are_the_largest_that_are_proven() {
     let constants = Constants::new(3);
     let folding = Folding { input: (Kind::U8, 0), out: Scale { kind: Kind::I8, exponent: 0 }, constants: &constants };
     // 0.7 · 2^8 = 179.2, and 176 = 256 − 64 − 16 is the nearest of three digits; 2^9 would pass 2^8.
-    let found = folding.channel(&Channel { largest: 1000, factor: 0.7, offset: 2.5 }, 0).unwrap();
+    let found = folding.channel(&Channel { largest: 1000, factor: 0.7, mean: 0.0, at_mean: 2.5 }, 0).unwrap();
     assert_eq!(found, (176, 640, 8));
+    // At its mean the sum is exact whatever M_c: 0.7 · (100 − 100) + 2.5 = (176 · 100 + 640 − 17600) / 2^8.
+    let found = folding.channel(&Channel { largest: 1000, factor: 0.7, mean: 100.0, at_mean: 2.5 }, 0).unwrap();
+    assert_eq!(found, (176, 640 - 17_600, 8));
+    // With a pre-shift by 2 sums are a quarter: M_c = 0.7 · 4 · 2^6, its mean 25.
+    let found = folding.channel(&Channel { largest: 1000, factor: 0.7, mean: 100.0, at_mean: 2.5 }, 2).unwrap();
+    assert_eq!(found, (176, 160 - 176 * 25, 6));
     // With sums of up to 2^24 partial sums must stay below 2^31: 88 = 128 − 32 − 8 counts 168, 44 = 64 − 16 − 4 counts 84.
-    let found = folding.channel(&Channel { largest: 1 << 24, factor: 0.7, offset: 0.0 }, 0).unwrap();
+    let found = folding.channel(&Channel { largest: 1 << 24, factor: 0.7, mean: 0.0, at_mean: 0.0 }, 0).unwrap();
     assert_eq!(found, (44, 0, 6));
     // A dead channel ends at zero.
-    let found = folding.channel(&Channel { largest: 1000, factor: 0.0, offset: -3.0 }, 0).unwrap();
+    let found = folding.channel(&Channel { largest: 1000, factor: 0.0, mean: 7.0, at_mean: -3.0 }, 0).unwrap();
     assert_eq!((found.0, without_trailing_zeros(found)), (0, (0, -6, 1)));
     // Sums beyond the multiplier's reach take a pre-shift.
-    let strong = Channel { largest: 1 << 30, factor: 1e-5, offset: 0.0 };
+    let strong = Channel { largest: 1 << 30, factor: 1e-5, mean: 0.0, at_mean: 0.0 };
     let solved = folding.solve(&[strong]).unwrap().unwrap();
     assert!(solved.preshift > 0, "{solved:?}");
-    assert_eq!(folding.solve(&[Channel { largest: 1 << 40, factor: 1.0, offset: 0.0 }]), Ok(None));
-    assert!(folding.solve(&[Channel { largest: 10, factor: 1e9, offset: 0.0 }]).is_err());
+    assert_eq!(folding.solve(&[Channel { largest: 1 << 40, factor: 1.0, mean: 0.0, at_mean: 0.0 }]), Ok(None));
+    assert!(folding.solve(&[Channel { largest: 10, factor: 1e9, mean: 0.0, at_mean: 0.0 }]).is_err());
 }

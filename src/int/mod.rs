@@ -9,6 +9,7 @@
 
 pub mod calibrate;
 pub mod check;
+mod correct;
 pub mod counts;
 pub mod digits;
 pub mod evaluate;

@@ -94,6 +94,9 @@ pub struct Config {
     pub log_every: u64,
     /// Epochs from one evaluation to the next.
     pub eval_every: u64,
+    /// Epochs from one evaluation of the network as integers to the next; 0: there is none.
+    #[serde(default)]
+    pub eval_int_every: u64,
     /// Whether the network is evaluated after the last epoch alone.
     #[serde(default)]
     pub eval_only_last: bool,
@@ -174,8 +177,17 @@ impl Config {
         count("--log-every", self.log_every, 1_000_000_000)?;
         count("--eval-every", self.eval_every, 1_000_000)?;
         count("--width", self.width.into(), 64)?;
-        if self.keep > 1_000_000 {
-            return Err(Error::usage(format!("--keep is {}", self.keep), "it must be at most 1000000"));
+        for (flag, v) in [("--keep", self.keep), ("--eval-int-every", self.eval_int_every)] {
+            if v > 1_000_000 {
+                return Err(Error::usage(format!("{flag} is {v}"), "it must be at most 1000000"));
+            }
+        }
+        if self.eval_int_every > 0 && self.method()?.bits == 0 {
+            let what = format!(
+                "--eval-int-every {} measures a network of shifts, but fp32 weights are none",
+                self.eval_int_every
+            );
+            return Err(Error::usage(what, "train with --method s3 --bits 3, or leave --eval-int-every out"));
         }
         if self.eval_only_last && self.patience > 0 {
             let what = format!("--patience {} counts evaluations, of which --eval-only-last makes one", self.patience);
@@ -258,6 +270,7 @@ impl Default for Config {
             shuffle: true,
             log_every: 50,
             eval_every: 1,
+            eval_int_every: 0,
             eval_only_last: false,
             patience: 0,
             keep: 0,
@@ -308,6 +321,9 @@ mod tests {
         says(Config { accumulate: 5, batch_size: 4, ..config() }, "from 1 to 4");
         says(Config { accumulate: 256, batch_size: 512, ..config() }, "from 1 to 255");
         says(Config { eval_only_last: true, patience: 1, ..config() }, "--eval-only-last");
+        let fp32 = Config { method: "fp32".into(), bits: 0, eval_int_every: 2, ..config() };
+        says(fp32, "--eval-int-every 2");
+        says(Config { eval_int_every: 1_000_001, ..config() }, "--eval-int-every is 1000001");
         says(Config { bits: 7, ..config() }, "7-bit");
         says(Config { method: "s4".into(), ..config() }, "s4");
         says(Config { label_smoothing: 1.5, ..config() }, "--label-smoothing");

@@ -15,10 +15,11 @@ const SIZE: (u32, u32) = (1000, 420);
 const MAX_POINTS: usize = 400;
 /// Points that get a dot each; more would run into one thick line.
 const MAX_DOTS: usize = 50;
-/// Blue, vermilion and green, which colour-blind readers tell apart.
+/// Blue, vermilion, green and purple, which colour-blind readers tell apart.
 const TRAIN: RGBColor = RGBColor(0, 114, 178);
 const TOP1: RGBColor = RGBColor(213, 94, 0);
 const TOP5: RGBColor = RGBColor(0, 158, 115);
+const INT: RGBColor = RGBColor(204, 121, 167);
 
 /// (epochs, value) in the order of time.
 pub type Line = Vec<(f64, f64)>;
@@ -35,6 +36,8 @@ pub struct Lines {
     pub top1: Line,
     /// Percent among the first five on the test set.
     pub top5: Line,
+    /// Percent right on the test set as integers.
+    pub int_top1: Line,
     /// Epochs at the last record; 0 without one.
     pub end: f64,
 }
@@ -52,10 +55,11 @@ impl Lines {
             test_loss: line(|r| if let Record::Eval(r) = r { Some(r.loss) } else { None }),
             train_top1: line(|r| match r {
                 Record::Train(r) => Some(100.0 * r.correct as f64 / r.count as f64),
-                Record::Eval(_) => None,
+                Record::Eval(_) | Record::Int(_) => None,
             }),
             top1: line(|r| if let Record::Eval(r) = r { Some(r.top1) } else { None }),
             top5: line(|r| if let Record::Eval(r) = r { Some(r.top5) } else { None }),
+            int_top1: line(|r| if let Record::Int(r) = r { Some(r.top1) } else { None }),
             end: records.iter().map(|record| epochs(record.step())).fold(0.0, f64::max),
         }
     }
@@ -100,11 +104,14 @@ fn render(records: &[Record], title: &str, steps_per_epoch: u64) -> Result<Strin
     let last = if lines.end > 0.0 { lines.end } else { 1.0 };
     let highest = lines.highest_loss();
     let loss = [Series::new("train", TRAIN, false, lines.train_loss), Series::new("test", TOP1, true, lines.test_loss)];
-    let accuracy = [
+    let mut accuracy = vec![
         Series::new("train top-1", TRAIN, false, lines.train_top1),
         Series::new("test top-1", TOP1, true, lines.top1),
         Series::new("test top-5", TOP5, true, lines.top5),
     ];
+    if !lines.int_top1.is_empty() {
+        accuracy.push(Series::new("integer top-1", INT, true, lines.int_top1));
+    }
     let highest = if highest > 0.0 { (1.05 * highest).min(f64::MAX) } else { 1.0 };
 
     let mut svg = String::new();
@@ -244,6 +251,11 @@ mod tests {
         }
         assert_eq!(svg.matches("<circle").count(), 3 * 5, "a dot for each evaluation in each of its lines");
         assert!(svg.ends_with("</svg>\n") && !svg.contains("NaN") && !svg.contains("inf"));
+        assert!(!svg.contains("integer"));
+        let Record::Eval(last) = eval(499, 0.9, 70.0) else { unreachable!() };
+        let svg = render(&[run(5), vec![Record::Int(last)]].concat(), "", 100).unwrap();
+        assert!(svg.contains("integer top-1"));
+        assert_eq!(svg.matches("<circle").count(), 3 * 5 + 1);
     }
 
     #[test]

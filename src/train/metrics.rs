@@ -17,6 +17,8 @@ pub enum Record {
     Train(TrainRecord),
     /// A pass over the test set.
     Eval(EvalRecord),
+    /// A pass over the test set of the network as integers.
+    Int(EvalRecord),
 }
 
 /// What an interval of training steps gave.
@@ -74,7 +76,7 @@ impl Record {
     pub fn step(&self) -> u64 {
         match self {
             Self::Train(record) => record.step,
-            Self::Eval(record) => record.step,
+            Self::Eval(record) | Self::Int(record) => record.step,
         }
     }
 }
@@ -204,6 +206,11 @@ mod tests {
         Record::Eval(EvalRecord { epoch: 0, step, loss: 0.5, correct: 8103, count: 10_000, top1: 81.03, top5: 99.0 })
     }
 
+    fn int(step: u64) -> Record {
+        let Record::Eval(record) = eval(step) else { unreachable!() };
+        Record::Int(record)
+    }
+
     fn log_of(records: &[Record]) -> (TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
@@ -214,11 +221,13 @@ mod tests {
 
     #[test]
     fn lines_have_the_documented_form() {
-        let (_folder, path) = log_of(&[train(0), eval(390)]);
+        let (_folder, path) = log_of(&[train(0), eval(390), int(390)]);
         let expected = concat!(
             r#"{"kind":"train","epoch":0,"step":0,"loss":2.3,"regularizer":0.0,"correct":7,"count":64,"lr":0.1,"images_per_s":900.0,"data_wait":0.0}"#,
             "\n",
             r#"{"kind":"eval","epoch":0,"step":390,"loss":0.5,"correct":8103,"count":10000,"top1":81.03,"top5":99.0}"#,
+            "\n",
+            r#"{"kind":"int","epoch":0,"step":390,"loss":0.5,"correct":8103,"count":10000,"top1":81.03,"top5":99.0}"#,
             "\n"
         );
         assert_eq!(fs::read_to_string(path).unwrap(), expected);
@@ -235,7 +244,7 @@ mod tests {
         let values: Vec<f64> = odd.into_iter().chain(random.filter(|value| value.is_finite()).take(2000)).collect();
         let records = values.iter().map(|&loss| match train(3) {
             Record::Train(record) => Record::Train(TrainRecord { loss, ..record }),
-            Record::Eval(_) => unreachable!(),
+            other => unreachable!("{other:?}"),
         });
         let (_folder, path) = log_of(&records.collect::<Vec<_>>());
         for (record, value) in read(path).unwrap().iter().zip(&values) {

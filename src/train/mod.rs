@@ -6,6 +6,7 @@ pub mod config;
 pub mod curves;
 pub mod engine;
 pub mod folder;
+mod integer;
 pub mod layers;
 pub mod metrics;
 pub mod network;

@@ -1,6 +1,7 @@
 //! How a run tells of itself, and how it ended.
 
 use super::metrics::{EvalRecord, TrainRecord};
+use crate::error::Result;
 use crate::gpu::Startup;
 
 /// How a run ended.
@@ -24,6 +25,8 @@ pub trait Observer {
     fn step(&mut self, _done: u64, _total: u64, _latest: Option<&TrainRecord>) {}
     /// After each evaluation, with the last metrics of training and the seconds that the epoch took.
     fn eval(&mut self, _record: &EvalRecord, _train: Option<&TrainRecord>, _seconds: f64) {}
+    /// After each evaluation as integers, with its seconds: the record, or why the network cannot be frozen as it is now.
+    fn eval_int(&mut self, _outcome: &Result<EvalRecord>, _seconds: f64) {}
 }
 
 /// Nobody listens.

@@ -12,6 +12,7 @@ use super::folder::{self, Claim, LAST, METRICS};
 use super::metrics::{EvalRecord, MetricsLog, Record, TrainRecord};
 pub use super::observer::{Observer, Outcome};
 use super::setup::Setup;
+use super::{integer, metrics};
 use crate::data::sampler::epoch_order;
 use crate::data::{Ahead, Source, View};
 use crate::error::{Error, Result};
@@ -106,6 +107,7 @@ impl<'a> Run<'a> {
                 && match r {
                     Record::Train(r) => (r.step + 1).is_multiple_of(c.log_every) || r.step + 1 == c.epochs * epoch,
                     Record::Eval(r) => setup.evaluates(r.step + 1, epoch),
+                    Record::Int(r) => setup.evaluates_int(r.step + 1, epoch),
                 }
         };
         folder::sweep(out)?;
@@ -258,6 +260,9 @@ impl<'a> Run<'a> {
                     self.progress.waited += 1;
                 }
             }
+            if setup.evaluates_int(self.progress.step, per_epoch) {
+                self.evaluate_int(observer)?;
+            }
             let out_of_patience = self.progress.out_of_patience(c.patience);
             if out_of_patience {
                 // Nothing comes after it that could log these steps.
@@ -350,6 +355,23 @@ impl<'a> Run<'a> {
         // Evaluation does not count as training time.
         self.clock += paused.elapsed();
         Ok(record)
+    }
+
+    /// As integers. What cannot be frozen yet is told and not logged: training goes on.
+    fn evaluate_int(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let paused = Instant::now();
+        let values = self.finite(self.engine.values()?)?;
+        let step = self.progress.step - 1;
+        let outcome = integer::evaluate(self.setup, &self.engine.layout, &values, [self.train, self.test]);
+        let outcome = outcome.map(|figures| eval_record(&figures, step / self.per_epoch, step));
+        match &outcome {
+            Ok(record) => self.log.append(&Record::Int(record.clone()))?,
+            Err(Error::Shape { .. }) => (),
+            Err(_) => return outcome.map(drop),
+        }
+        observer.eval_int(&outcome, paused.elapsed().as_secs_f64());
+        self.clock += paused.elapsed();
+        Ok(())
     }
 }
 

@@ -130,4 +130,11 @@ impl Setup {
         step.is_multiple_of(per_epoch)
             && (epochs == c.epochs || !c.eval_only_last && epochs.is_multiple_of(c.eval_every))
     }
+
+    /// Whether `step` steps end an epoch after which the network is evaluated as integers.
+    pub(super) fn evaluates_int(&self, step: u64, per_epoch: u64) -> bool {
+        let (epochs, c) = (step / per_epoch, &self.config);
+        let due = epochs == c.epochs || epochs.is_multiple_of(c.eval_int_every);
+        c.eval_int_every > 0 && step.is_multiple_of(per_epoch) && due
+    }
 }
