@@ -20,7 +20,7 @@ SKIP := [ -z "$$S3GPU_REQUIRE_ALL" ] || { echo 'S3GPU_REQUIRE_ALL is set: provid
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-tests build demo test lint test-default test-swiftshader test-wide test-tint doc bench guard guard-record fuzz kill
+.PHONY: help setup setup-tests build demo test lint test-default test-swiftshader test-wide test-tint test-page doc bench guard guard-record fuzz kill
 
 help:
 	@echo 'make demo   set up, build, train ResNet-8 with 3-bit shift weights on drawn shapes (minutes), evaluate'
@@ -33,7 +33,7 @@ help:
 	@echo 'make guard  fail if a step is 20 % slower than recorded (make guard-record), or a default plan has a naive rung'
 	@echo 'make fuzz   every reader of outside bytes against made-up input, a minute each (FUZZ_SECONDS); needs cargo-fuzz'
 	@echo 'make kill   a hundred kill -9 in training, each resumed; the ends are those of runs that nobody killed'
-	@echo 'make test-default | test-swiftshader | test-wide | test-tint   the parts of make test'
+	@echo 'make test-default | test-swiftshader | test-wide | test-tint | test-page   the parts of make test'
 
 setup:
 	@scripts/setup.sh
@@ -55,7 +55,7 @@ demo: setup build
 	@echo '  $(S3GPU) doctor     every kernel against its twin on the CPU'
 	@echo '  $(S3GPU) --help     all commands; cargo install --path . puts s3gpu into your PATH'
 
-test: setup-tests lint test-default test-swiftshader test-wide test-tint doc
+test: setup-tests lint test-default test-swiftshader test-wide test-tint test-page doc
 	@echo 'make test: done'
 
 lint:
@@ -100,6 +100,17 @@ test-tint:
 	cd ../..; rm -rf target/wgsl; \
 	$(S3GPU) doctor --dump-shaders target/wgsl; \
 	node tests/tint/check.mjs target/wgsl
+
+# The page in headless Chromium. What needs no browser, the reader of network files, runs wherever there is node.
+test-page:
+	@missing=; for tool in node npm "$(CHROMIUM)"; do \
+		command -v "$$tool" >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
+	if ! command -v node >/dev/null 2>&1; then echo "SKIPPED: the page, as there is no$$missing"; exit 0; fi; \
+	set -e; cd web; node tests/reader.mjs; \
+	if [ -n "$$missing" ]; then echo "SKIPPED: the page in a browser, as there is no$$missing"; exit 0; fi; \
+	[ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund || { \
+		echo 'npm could not fetch playwright-core for the test of the page (no network?)' >&2; exit 1; }; \
+	cd ..; cargo build --release --bin s3gpu; node web/tests/page.mjs
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps

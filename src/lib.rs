@@ -13,6 +13,7 @@
 //! | [`train`] | the loop, checkpoints, metrics, curves |
 //! | [`report`] | an evaluation as a page |
 //! | [`int`] | trained networks as integers: freezing, the file, the reference that runs it, counts, exports |
+//! | [`web`] | an integer network as a page that runs in a browser: plan, samples, server |
 //! | [`tune`] | which convolution rung is fastest for each shape, here |
 //! | [`files`] | files written whole or not at all, safetensors |
 //! | [`mod@bench`] | timing kernels where they stand in a real step |
@@ -52,4 +53,5 @@ pub mod model;
 pub mod report;
 pub mod train;
 pub mod tune;
+pub mod web;
 pub use error::{Error, Result};

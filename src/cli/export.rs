@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::demo::samples;
 use super::export_torch::torch;
 use super::integer;
 use crate::data::{self, Dataset, Manifest, Reading, Records, Splits};
@@ -26,6 +27,8 @@ use crate::train::checkpoint::{self, Identity};
 use crate::train::network::Network;
 use crate::train::setup::build_graph;
 use crate::train::{Engine, Trained, folder};
+use crate::web::Site;
+use crate::web::samples::Samples;
 
 /// Test images on which layers are compared.
 const COMPARED: usize = 256;
@@ -44,20 +47,28 @@ enum ExportFormat {
     Hex,
     /// The float network with its composed weights
     Onnx,
+    /// A page that runs the integer network in a browser: a folder for any web host, or one file
+    Web,
     /// A PyTorch state dict in safetensors: composed weights in fp32, under the names of torchvision's ResNets
     Torch,
 }
 
 #[derive(Args)]
 pub(super) struct ExportArgs {
-    /// A run's folder, whose best weights are taken, or a checkpoint; for c, npz and hex also an integer network
+    /// A run's folder, whose best weights are taken, or a checkpoint; for c, npz, hex and web also an integer network
     source: PathBuf,
-    /// The file to write; for hex a folder
+    /// The file to write; for hex and web a folder
     #[arg(long)]
     out: PathBuf,
     /// What to write
     #[arg(long, value_enum, default_value_t)]
     format: ExportFormat,
+    /// For web: everything in one HTML file, which opens from disk
+    #[arg(long)]
+    single_file: bool,
+    /// For web: only convolution rungs that do not multiply
+    #[arg(long)]
+    shift_only: bool,
     /// Replace what is there
     #[arg(long)]
     force: bool,
@@ -177,8 +188,14 @@ pub(super) fn run(args: &ExportArgs) -> Result<ExitCode> {
         let what = format!("--out {} exists already", args.out.display());
         return Err(Error::usage(what, "choose another --out, or replace it by --force"));
     }
+    if args.format != ExportFormat::Web && (args.single_file || args.shift_only) {
+        return Err(Error::usage(
+            "--single-file and --shift-only are for pages",
+            "add --format web, or leave them out",
+        ));
+    }
     if !args.source.is_dir() && file::is_integer(&args.source)? {
-        return convert(args, &Model::read(&args.source)?);
+        return convert(args, &Model::read(&args.source)?, None);
     }
     if args.format == ExportFormat::Torch {
         let trained = Trained::read(&args.source)?;
@@ -197,23 +214,23 @@ pub(super) fn run(args: &ExportArgs) -> Result<ExitCode> {
         return Err(Error::usage(what, hint));
     }
     let measured = args.format == ExportFormat::Int;
-    let splits = Splits { train: true, test: measured };
+    let splits = Splits { train: true, test: measured || args.format == ExportFormat::Web };
     let data = data::open(&source.manifest, source.data_dir.as_deref(), splits, &source.reading)?;
     match measured {
         true => int_file(args, &source, &data),
-        false => convert(args, &source.freeze(args, &data)?),
+        false => convert(args, &source.freeze(args, &data)?, Some(&data)),
     }
 }
 
-/// Writes an integer network in another form.
-fn convert(args: &ExportArgs, model: &Model) -> Result<ExitCode> {
+/// Writes an integer network in another form; a page takes its test pictures from `data`, or looks for them.
+fn convert(args: &ExportArgs, model: &Model, data: Option<&Dataset>) -> Result<ExitCode> {
     let out = &args.out;
     match args.format {
         ExportFormat::Int | ExportFormat::Onnx | ExportFormat::Torch => {
             let what = format!("{} is an integer network already", args.source.display());
             return Err(Error::usage(
                 what,
-                "name the run or checkpoint that it came from, or take --format c, npz or hex",
+                "name the run or checkpoint that it came from, or take --format c, npz, hex or web",
             ));
         }
         ExportFormat::C => {
@@ -243,8 +260,26 @@ fn convert(args: &ExportArgs, model: &Model) -> Result<ExitCode> {
             }
             say!("{}: {} files", out.display(), files.len())?;
         }
+        ExportFormat::Web => web(args, model, data)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a page.
+fn web(args: &ExportArgs, model: &Model, data: Option<&Dataset>) -> Result<()> {
+    let test = data.and_then(|d| Some((&d.manifest.name, d.test.as_deref()?)));
+    let samples = match test {
+        Some((name, test)) => Samples::of(model, name, test)?,
+        None => samples(model, args.dataset.as_deref(), args.data_dir.as_deref())?,
+    };
+    let (site, out) = (Site::new(model, &samples, args.shift_only)?, args.out.display());
+    if args.single_file {
+        let page = site.single_file();
+        write_atomic(&args.out, |to| to.write_all(page.as_bytes()))?;
+        return say!("{out}: {}, opens from disk", super::bytes(page.len() as u64));
+    }
+    site.write(&args.out)?;
+    say!("{out}: {} files for a web host; opened from disk they do not run, --single-file does", site.files().len())
 }
 
 /// Freezes, measures, writes, reports.

@@ -18,6 +18,7 @@ mod bench_data;
 mod config;
 mod data;
 mod dataset;
+mod demo;
 mod devices;
 mod doctor;
 mod dry_run;
@@ -79,6 +80,8 @@ enum Command {
     Info(info::InfoArgs),
     /// Classify pictures with an integer network
     Infer(infer::InferArgs),
+    /// Show an integer network in a browser: a page that runs it there, served from this machine
+    Demo(demo::DemoArgs),
     /// List the adapters with driver, limits and features
     Devices,
     /// Run every kernel's cases against its CPU twin
@@ -122,6 +125,7 @@ fn start(words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         Command::Runs(args) => runs::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Infer(args) => infer::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Devices => devices::run(),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),

@@ -17,7 +17,7 @@ use crate::kernels::int::pack::{bytes, channels, int8_digits};
 use crate::kernels::{AnyKernel, Elem};
 
 /// A program with the buffers that it reads and writes.
-pub(super) struct Lowered {
+pub(crate) struct Lowered {
     pub program: Program,
     pub buffers: Vec<BufferSpec>,
     pub pixels: usize,
@@ -51,7 +51,7 @@ fn words(node: &Node) -> u64 {
     u64::from(h) * u64::from(w) * u64::from(pixel)
 }
 
-pub(super) fn lower(model: &Model, batch: u32, choice: &Choice, adapter: Adapter) -> Result<Lowered> {
+pub(crate) fn lower(model: &Model, batch: u32, choice: &Choice, adapter: Adapter) -> Result<Lowered> {
     choice.check()?;
     let (program, buffers, rungs) = (Program::default(), Vec::new(), BTreeMap::new());
     let budget = choice.compile_budget.unwrap_or(COMPILE_BUDGET);

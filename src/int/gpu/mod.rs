@@ -10,7 +10,9 @@ mod rungs;
 use std::collections::BTreeMap;
 
 pub use code::NAME as CODE;
+pub(crate) use lower::lower;
 pub use measure::{Measured, measure, measured};
+pub(crate) use rungs::Adapter;
 pub use rungs::{COMPILE_BUDGET, Choice, multiplies};
 
 use super::Model;
@@ -43,7 +45,7 @@ impl Network {
     /// [`crate::Error::Usage`] for an unknown rung, [`crate::Error::AdapterTooSmall`], [`crate::Error::OutOfMemory`],
     /// [`crate::Error::Gpu`].
     pub fn new(gpu: Gpu, model: &Model, batch: u32, choice: &Choice) -> Result<Self> {
-        let lowered = lower::lower(model, batch, choice, rungs::Adapter::of(&gpu))?;
+        let lowered = lower(model, batch, choice, Adapter::of(&gpu))?;
         let plan = Plan::new(lowered.buffers, vec![lowered.program]);
         Ok(Self {
             exec: Executor::new(gpu, plan, batch)?,

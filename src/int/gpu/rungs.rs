@@ -32,7 +32,7 @@ pub const COMPILE_BUDGET: f64 = 10.0;
 
 /// What of an adapter the rungs ask for.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Adapter {
+pub(crate) struct Adapter {
     /// Whether it is the processor.
     pub software: bool,
     /// Its subgroup size, where it is fixed; none for a plan that must run everywhere.
