@@ -48,7 +48,7 @@ export function buildLayers(model, described, show) {
       'tr',
       {},
       element('th', { scope: 'row' }, name, element('small', {}, operation(node))),
-      element('td', { className: 'shape' }, h * w > 1 ? `${h}×${w}, ${c} ch.` : `${c}`),
+      element('td', { className: 'shape' }, h * w > 1 ? `${h}×${w}×${c}` : `${c}`),
       ...numbers.map(cell),
       element('td', { className: 'strip' }, canvas),
     );
