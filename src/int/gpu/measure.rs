@@ -149,7 +149,7 @@ impl Candidate {
 
     fn run(&self, gpu: &Gpu, times: u32) -> Result<f64> {
         let started = Instant::now();
-        let last = self.singles.iter().map(|single| single.submit(gpu, times)).last();
+        let last = self.singles.iter().fold(None, |_, single| Some(single.submit(gpu, times)));
         gpu.wait(last, || "while measuring rungs".into())?;
         Ok(started.elapsed().as_secs_f64() / f64::from(times))
     }

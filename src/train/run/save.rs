@@ -51,7 +51,7 @@ impl Run<'_> {
     }
 
     /// A step can spoil the weights after its loss was measured: they must not replace the last good checkpoint.
-    fn finite(&self, values: Values) -> Result<Values> {
+    pub(super) fn finite(&self, values: Values) -> Result<Values> {
         match values.0.iter().find(|(_, tensor)| tensor.data.iter().any(|v| !v.is_finite())) {
             None => Ok(values),
             Some((name, _)) => Err(self.diverged(self.progress.step - 1, format!("finite, but {name} is not,"))),
