@@ -15,7 +15,7 @@ WIDE_TESTS := kernels lockstep
 export CHROMIUM ?= /usr/bin/chromium
 export SWIFTSHADER_ICD ?= /usr/lib/chromium/vk_swiftshader_icd.json
 
-# Ends a part of the tests that is skipped: in failure where S3GPU_REQUIRE_ALL says so, as .ci/run does.
+# Ends a part of the tests that is skipped: in failure where S3GPU_REQUIRE_ALL says so.
 SKIP := [ -z "$$S3GPU_REQUIRE_ALL" ] || { echo 'S3GPU_REQUIRE_ALL is set: provide it, or unset that' >&2; exit 1; }
 
 .DEFAULT_GOAL := help

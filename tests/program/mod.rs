@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use s3gpu::files::cache::CacheFolder;
 use tempfile::TempDir;
 
-/// Says that a test, or a part of it, is left out. Where S3GPU_REQUIRE_ALL is set, as in continuous integration, that is a failure;
+/// Says that a test, or a part of it, is left out. Where S3GPU_REQUIRE_ALL is set, that is a failure;
 /// `way_out` says what is missing here.
 pub fn skip(what: &str, way_out: &str) {
     let required = std::env::var_os("S3GPU_REQUIRE_ALL").is_some();
