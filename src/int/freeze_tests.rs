@@ -208,6 +208,21 @@ fn a_scale_rises_by_the_least_that_fits() {
 }
 
 #[test]
+fn pixels_and_weights_become_the_nearest_integers() {
+    let net = network(&Levels::s3(3), 0);
+    let lut = look_up_table(&net, -5);
+    for (i, q) in lut.iter().enumerate() {
+        let (c, x) = (i / 256, (i % 256) as f64);
+        let steps = 32.0 * (x / 255.0 - f64::from(net.mean[c])) / f64::from(net.std[c]);
+        assert!((steps - f64::from(*q)).abs() <= 0.5, "channel {c}, pixel {x}: {q} for {steps}");
+    }
+    assert_eq!((lut[0], look_up_table(&net, -7)[0], look_up_table(&net, -7)[255]), (-64, -128, 127));
+    assert_eq!(to_int8(&[1.27, -0.636, 0.006]).0, [127, -64, 1]);
+    assert_eq!(to_int8(&[1.27, 1.26]).0, [127, 126]);
+    assert_eq!(to_int8(&[0.0, 0.0]), (vec![0, 0], 0.0));
+}
+
+#[test]
 fn trailing_zeros_leave_every_result() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     for _ in 0..20_000 {
