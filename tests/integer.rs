@@ -198,6 +198,21 @@ fn sums_that_could_overflow_are_refused() {
 }
 
 #[test]
+fn bounds_count_every_term() {
+    use s3gpu::int::model::Kind::{I8, U8};
+    use s3gpu::int::proof::{accumulator, addition, half, requantized, residual, shifted};
+    assert_eq!([0, 1, 5].map(half), [0, 1, 16]);
+    assert_eq!((accumulator(10, I8), accumulator(10, U8)), (1280, 2550));
+    // (1000 + 4) >> 3; a shift by 0 adds nothing.
+    assert_eq!((shifted(1004, 3), shifted(1003, 3), shifted(7, 0)), (126, 125, 7));
+    // 7 = 8 − 1 counts 9, the bias by its magnitude, half of 2^4.
+    assert_eq!(requantized(100, 7, -50, 4), 900 + 50 + 8);
+    // Both sides at once, each at its own shift, and what rounding adds.
+    let shifts = addition([-3, -1], -2);
+    assert_eq!((shifts, residual([I8, U8], shifts)), ([0, 2, 1], 128 + 255 * 4 + 1));
+}
+
+#[test]
 fn tensors_must_be_those_of_the_graph() {
     let whole = RawFile::read(&fixture()).expect("the fixture");
     let without_sum = || {

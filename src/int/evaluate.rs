@@ -124,6 +124,24 @@ mod tests {
     }
 
     #[test]
+    fn equal_logits_rank_in_the_order_of_the_classes() {
+        use crate::graph::Shape;
+        use crate::int::model::{Info, Kind, Linear, Node, Op};
+        let op = Op::Linear(Linear { weight: Vec::new(), bias: Vec::new(), scale: 1.0 });
+        let shape = Shape { h: 1, w: 1, c: 7 };
+        let node = Node { name: "fc".into(), inputs: Vec::new(), shape, kind: Kind::I32, exponent: 0, op };
+        let model = Model { info: Info::default(), nodes: vec![node] };
+        // The first of two maxima is right; the last of six equal ones is behind five.
+        let found = |logits: [i32; 7], label| figures(&model, &logits, &[label]);
+        let [first, second] = [0, 1].map(|label| found([5, 5, 1, 1, 1, 1, 1], label));
+        assert_eq!((first.correct, second.correct, first.top5, second.top5), (1, 0, 1, 1));
+        let [fifth, sixth] = [4, 5].map(|label| found([3, 3, 3, 3, 3, 3, 9], label));
+        assert_eq!((fifth.top5, sixth.top5), (0, 0));
+        assert_eq!((found([3; 7], 4).top5, found([3; 7], 5).top5), (1, 0));
+        assert_eq!((first.count, first.loss.is_finite()), (1, true));
+    }
+
+    #[test]
     fn the_class_is_the_first_maximum() {
         assert_eq!(class(&[1, 3, 3, 2]), 1);
         assert_eq!(class(&[-5, -5]), 0);

@@ -117,7 +117,7 @@ impl Model {
     pub fn read(path: &Path) -> Result<Self> {
         // The header alone first: tensors are read once all that it says has been found right.
         let (entries, meta) = tensors::list(path)?;
-        let found = entries.iter().map(|e| (&e.name[..], e.dtype.clone(), &e.shape[..]));
+        let found = entries.iter().map(|e| (&e.name[..], (e.dtype.clone(), &e.shape[..])));
         header(&meta).and_then(|nodes| same_tensors(&nodes, found)).map_err(wrong(path))?;
         Self::from_file(RawFile::read(path)?, path)
     }
@@ -162,15 +162,15 @@ fn header(meta: &Meta) -> Result<Vec<Node>, String> {
     Ok(nodes)
 }
 
-/// What a graph's tensors are called, what they hold, and their shapes.
-fn expected(nodes: &[Node]) -> BTreeMap<String, (Dtype, Vec<usize>)> {
-    let mut found = BTreeMap::new();
+/// What a graph's tensors are called, what they hold, and their shapes, in its order.
+fn expected(nodes: &[Node]) -> Vec<(String, Dtype, Vec<usize>)> {
+    let mut found = Vec::new();
     for node in nodes {
         let inputs: Vec<_> = node.inputs.iter().map(|n| &nodes[*n]).collect();
         let [cout, cin] = [node, inputs.first().unwrap_or(&node)].map(|n| n.shape.c as usize);
-        let mut add = |what: &str, dtype, shape| found.insert(format!("{}.{what}", node.name), (dtype, shape));
+        let mut add = |what: &str, dtype, shape| found.push((format!("{}.{what}", node.name), dtype, shape));
         match &node.op {
-            Op::Input(_) => drop(add("lut", Dtype::I8, vec![cout, 256])),
+            Op::Input(_) => add("lut", Dtype::I8, vec![cout, 256]),
             Op::Conv(conv) => match &conv.weight {
                 Weight::Int8 { .. } => {
                     let k = conv.kernel as usize;
@@ -190,13 +190,14 @@ fn expected(nodes: &[Node]) -> BTreeMap<String, (Dtype, Vec<usize>)> {
     found
 }
 
-/// Whether a file's tensors are the graph's, no more and no fewer.
-fn same_tensors<'a>(nodes: &[Node], found: impl Iterator<Item = (&'a str, String, &'a [usize])>) -> Result<(), String> {
-    let mut missing = expected(nodes);
-    for (name, dtype, shape) in found {
-        let Some((wanted, size)) = missing.remove(name) else {
-            return Err(format!("tensor `{}` is not of the graph", name.escape_default()));
-        };
+/// Whether a file's tensors, name by name with type and shape, are the graph's, no more and no fewer.
+fn same_tensors<'a>(
+    nodes: &[Node],
+    found: impl Iterator<Item = (&'a str, (String, &'a [usize]))>,
+) -> Result<(), String> {
+    let mut found: BTreeMap<_, _> = found.collect();
+    for (name, wanted, size) in expected(nodes) {
+        let (dtype, shape) = found.remove(&name[..]).ok_or_else(|| format!("tensor `{name}` is missing"))?;
         if dtype != wanted.to_string() {
             return Err(format!("tensor `{name}` holds {dtype}, but must hold {wanted}"));
         }
@@ -204,8 +205,8 @@ fn same_tensors<'a>(nodes: &[Node], found: impl Iterator<Item = (&'a str, String
             return Err(format!("tensor `{name}` has shape {shape:?}, but the graph needs {size:?}"));
         }
     }
-    match missing.into_keys().next() {
-        Some(name) => Err(format!("tensor `{name}` is missing")),
+    match found.into_keys().next() {
+        Some(name) => Err(format!("tensor `{}` is not of the graph", name.escape_default())),
         None => Ok(()),
     }
 }
@@ -214,7 +215,7 @@ fn decode(mut file: RawFile) -> Result<Model, String> {
     let meta = std::mem::take(&mut file.meta);
     let get = |key: &str| get(&meta, key);
     let mut nodes = header(&meta)?;
-    same_tensors(&nodes, file.tensors.iter().map(|(name, t)| (&name[..], t.dtype.to_string(), &t.shape[..])))?;
+    same_tensors(&nodes, file.tensors.iter().map(|(name, t)| (&name[..], (t.dtype.to_string(), &t.shape[..]))))?;
     let holds = |t: &RawTensor| t.shape.iter().product::<usize>().checked_mul(t.dtype.bitsize());
     if let Some((name, _)) = file.tensors.iter().find(|(_, t)| holds(t) != Some(8 * t.bytes.len())) {
         return Err(format!("tensor `{name}` has not as many bytes as its shape says"));

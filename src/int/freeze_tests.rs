@@ -154,6 +154,33 @@ fn more_terms_come_nearer() {
 }
 
 #[test]
+fn channels_keep_their_means() {
+    let images = images(64);
+    let net = network(&Levels::s3(3), 6);
+    // One digit is off by up to a third.
+    let model = freeze(&net, &images, Info { terms: 1, ..info(5) }).unwrap().model;
+    let (fast, mut scratch) = (Fast::new(&model), Default::default());
+    // What has no ReLU: both networks show it as it is.
+    let seen = ["a.conv2", "b.downsample.0", "fc"].map(|name| net.nodes.iter().position(|n| n.name == name).unwrap());
+    let mut off = vec![vec![0.0; 8]; net.nodes.len()];
+    for i in 0..images.len() {
+        let floats = net.forward(images.image(i));
+        fast.forward(images.image(i), &mut scratch, |n, out| {
+            if seen.contains(&n) {
+                let unit = if n == seen[2] { model.logit_scale() } else { f64::from(model.nodes[n].exponent).exp2() };
+                let pixels = out.len() / model.nodes[n].shape.c as usize;
+                for (p, (f, q)) in floats[n].iter().zip(out).enumerate() {
+                    off[n][p / pixels] += (f64::from(*f) / unit - f64::from(*q)) / (pixels * images.len()) as f64;
+                }
+            }
+        });
+    }
+    for n in seen {
+        assert!(off[n].iter().all(|o| o.abs() < 0.6), "{}: means are off by {:?} steps", net.nodes[n].name, off[n]);
+    }
+}
+
+#[test]
 fn a_scale_rises_by_the_least_that_fits() {
     // 72 weights of up to 2^31 on uint8: Σ|w| · 255 must stay below 2^31.
     let images = images(8);
@@ -178,6 +205,21 @@ fn a_scale_rises_by_the_least_that_fits() {
     // A weight that became zero has no sign.
     let Weight::Shift { table, .. } = &conv.weight else { panic!() };
     assert!(codes.iter().all(|c| table[usize::from(c.index)].is_some() || !c.negative));
+}
+
+#[test]
+fn pixels_and_weights_become_the_nearest_integers() {
+    let net = network(&Levels::s3(3), 0);
+    let lut = look_up_table(&net, -5);
+    for (i, q) in lut.iter().enumerate() {
+        let (c, x) = (i / 256, (i % 256) as f64);
+        let steps = 32.0 * (x / 255.0 - f64::from(net.mean[c])) / f64::from(net.std[c]);
+        assert!((steps - f64::from(*q)).abs() <= 0.5, "channel {c}, pixel {x}: {q} for {steps}");
+    }
+    assert_eq!((lut[0], look_up_table(&net, -7)[0], look_up_table(&net, -7)[255]), (-64, -128, 127));
+    assert_eq!(to_int8(&[1.27, -0.636, 0.006]).0, [127, -64, 1]);
+    assert_eq!(to_int8(&[1.27, 1.26]).0, [127, 126]);
+    assert_eq!(to_int8(&[0.0, 0.0]), (vec![0, 0], 0.0));
 }
 
 #[test]
