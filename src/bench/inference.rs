@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
@@ -112,6 +112,8 @@ fn pass(network: &mut Network) -> Result<f64> {
     Ok(started.elapsed().as_secs_f64())
 }
 
+/// How long each of the two looks at the rungs may take.
+const MEASURING: Duration = Duration::from_secs(120);
 /// Single images in a round.
 const SINGLES: usize = 4;
 
@@ -172,8 +174,8 @@ pub fn run(args: &InferenceArgs) -> Result<Report> {
     let images = Records { labels: vec![0; batch as usize], image_len: len, pixels };
     let gpu = open()?;
     let adapter_name = gpu::describe(&gpu.info);
-    let convolutions = measure(&gpu, &model, batch)?;
-    let single = measure(&gpu, &model, 1)?;
+    let convolutions = measure(&gpu, &model, batch, MEASURING)?;
+    let single = measure(&gpu, &model, 1, MEASURING)?;
     drop(gpu);
 
     let fast = Fast::new(&model);

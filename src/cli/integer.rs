@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
@@ -17,6 +17,9 @@ use crate::int::{Fast, Model};
 use crate::train::metrics::Record;
 use crate::train::run::eval_record;
 use crate::train::setup::input_shape;
+
+/// How long a first run may take to see which rungs are fastest.
+const MEASURING: Duration = Duration::from_secs(20);
 
 /// Where a network runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -69,7 +72,7 @@ impl<'a> Runner<'a> {
         let mut choice = Choice { forced: place.rungs.to_vec(), shift_only: place.shift_only, ..Choice::default() };
         choice.check()?;
         if place.rungs.is_empty() {
-            let (measured, new) = measured(&gpu, model, place.batch)?;
+            let (measured, new) = measured(&gpu, model, place.batch, MEASURING)?;
             choice = Choice::fastest(&measured, place.shift_only);
             if new {
                 note!("measured which rung is fastest for {} distinct convolutions", measured.len());

@@ -2,7 +2,7 @@
 //! in the user's cache folder.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,12 +60,13 @@ impl Choice {
     }
 }
 
-/// Times every rung of each distinct convolution for a batch of this size.
+/// Times every rung of each distinct convolution for a batch of this size. Once `cap` is over nothing new starts; what was not all timed
+/// by then is left out.
 ///
 /// # Errors
 /// [`Error::DeviceLost`]; a rung that the adapter refuses is left out.
-pub fn measure(gpu: &Gpu, model: &Model, batch: u32) -> Result<Vec<Measured>> {
-    missing(gpu, model, batch, &BTreeMap::new())
+pub fn measure(gpu: &Gpu, model: &Model, batch: u32, cap: Duration) -> Result<Vec<Measured>> {
+    missing(gpu, model, batch, cap, &BTreeMap::new())
 }
 
 /// As [`measure`], where the cache folder does not have it, for a batch of [`ENOUGH`] at most; what is new is kept there. The second of
@@ -73,13 +74,13 @@ pub fn measure(gpu: &Gpu, model: &Model, batch: u32) -> Result<Vec<Measured>> {
 ///
 /// # Errors
 /// As [`measure`]. A cache that cannot be read or written costs time, no more.
-pub fn measured(gpu: &Gpu, model: &Model, batch: u32) -> Result<(Vec<Measured>, bool)> {
+pub fn measured(gpu: &Gpu, model: &Model, batch: u32, cap: Duration) -> Result<(Vec<Measured>, bool)> {
     let batch = batch.min(ENOUGH);
     let name = format!("infer-{}-{}.json", slug(&describe(&gpu.info)), env!("CARGO_PKG_VERSION"));
     let bytes = gpu.cache.as_ref().and_then(|folder| folder.read(&name).ok().flatten());
     let mut kept: BTreeMap<String, BTreeMap<String, f64>> =
         bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    let found = missing(gpu, model, batch, &kept)?;
+    let found = missing(gpu, model, batch, cap, &kept)?;
     let before = kept.len();
     kept.extend(found.iter().map(|m| (of(batch, &m.key), m.seconds.clone())));
     let new = kept.len() > before;
@@ -100,9 +101,12 @@ fn missing(
     gpu: &Gpu,
     model: &Model,
     batch: u32,
+    cap: Duration,
     kept: &BTreeMap<String, BTreeMap<String, f64>>,
 ) -> Result<Vec<Measured>> {
     let (mut pipelines, mut all) = (Pipelines::default(), Vec::<Measured>::new());
+    let end = Instant::now() + cap;
+    let mut late = false;
     for node in &model.nodes {
         let Op::Conv(conv) = &node.op else { continue };
         let layer = Layer::new(conv, node, &model.nodes[node.inputs[0]], batch, Adapter::of(gpu));
@@ -112,10 +116,12 @@ fn missing(
             continue;
         }
         let seconds = match kept.get(&of(batch, &key)) {
-            Some(seconds) => seconds.clone(),
-            None => time(gpu, &mut pipelines, conv, &layer, &node.name)?,
+            Some(seconds) => Some(seconds.clone()),
+            None if late => None,
+            None => time(gpu, &mut pipelines, (conv, &layer, &node.name), end)?,
         };
-        all.push(Measured { key, times: 1, seconds });
+        late |= seconds.is_none();
+        all.extend(seconds.map(|seconds| Measured { key, times: 1, seconds }));
     }
     Ok(all)
 }
@@ -196,13 +202,25 @@ fn as_code(gpu: &Gpu, pipelines: &mut Pipelines, conv: &Conv, layer: &Layer, nam
     Candidate::new(gpu, code::NAME, singles).map(Some)
 }
 
-/// Seconds of one dispatch, by rung. The rungs take turns, so that what else the machine does hits all of them.
-fn time(gpu: &Gpu, pipelines: &mut Pipelines, conv: &Conv, layer: &Layer, name: &str) -> Result<BTreeMap<String, f64>> {
+/// Seconds of one dispatch, by rung; none where time is up first. The rungs take turns, so that what else the machine does hits all of
+/// them.
+fn time(
+    gpu: &Gpu,
+    pipelines: &mut Pipelines,
+    (conv, layer, name): (&Conv, &Layer, &str),
+    end: Instant,
+) -> Result<Option<BTreeMap<String, f64>>> {
     let mut candidates = Vec::new();
-    for rung in RUNGS {
+    // The readable rung comes last, since it is the slowest.
+    for rung in RUNGS.into_iter().rev() {
+        if Instant::now() > end {
+            return Ok(None);
+        }
         candidates.extend(candidate(gpu, pipelines, conv, layer, rung)?);
     }
-    candidates.extend(as_code(gpu, pipelines, conv, layer, name)?);
+    if Instant::now() < end {
+        candidates.extend(as_code(gpu, pipelines, conv, layer, name)?);
+    }
     // The fastest that multiplies and the fastest that does not are both wanted.
     let fastest = |which: bool| {
         candidates.iter().filter(|c| multiplies(c.name) == which).map(|c| c.once).fold(f64::INFINITY, f64::min)
@@ -210,12 +228,12 @@ fn time(gpu: &Gpu, pipelines: &mut Pipelines, conv: &Conv, layer: &Layer, name: 
     let limits = [false, true].map(|which| HOPELESS * fastest(which));
     for _ in 0..TURNS {
         for c in &mut candidates {
-            if c.once <= limits[usize::from(multiplies(c.name))] {
+            if c.once <= limits[usize::from(multiplies(c.name))] && Instant::now() < end {
                 let times = (TURN / c.once).clamp(1.0, 1000.0) as u32;
                 let seconds = c.run(gpu, times)?;
                 c.turns.push(seconds);
             }
         }
     }
-    Ok(candidates.into_iter().map(Candidate::seconds).collect())
+    Ok(Some(candidates.into_iter().map(Candidate::seconds).collect()))
 }

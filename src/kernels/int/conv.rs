@@ -72,9 +72,10 @@ impl IntConvParams {
         };
         4 * self.steps() * vecs
     }
-    /// Taps of a row that [`CONV_SUBGROUP`] computes at once.
+    /// Taps of a row that subgroup rungs compute at once; one where subgroups are narrow, since such adapters (SwiftShader) compile long
+    /// blocks slowly.
     fn block(&self) -> usize {
-        if self.k <= 3 { self.k as usize } else { 1 }
+        if self.k <= 3 && self.subgroup > 4 { self.k as usize } else { 1 }
     }
 }
 
