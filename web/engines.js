@@ -15,6 +15,11 @@ export class Reference {
     this.batch = 1;
   }
 
+  /** What computes a layer. */
+  kernel() {
+    return 'JavaScript';
+  }
+
   async *steps(image) {
     let since = performance.now();
     for (const step of forward(this.model, image)) {
@@ -53,9 +58,16 @@ export class WebGpu {
     this.clock = new Clock();
     this.batch = gpu.plan.batch;
   }
+
+  kernel(node) {
+    const { passes, pipelines } = this.gpu.plan;
+    return pipelines[passes[0].dispatches.find((d) => d.node === node).pipeline].name;
+  }
+
   logits(pixels) {
     return this.gpu.logits(pixels);
   }
+
   activations(pixels) {
     return this.gpu.activations(pixels);
   }

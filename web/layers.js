@@ -91,8 +91,8 @@ function drawMaps(canvas, values, { h, w, c }, count, columns) {
   return largest;
 }
 
-/** Shows one image's activations: a strip for each layer, all channels where a layer is open. */
-export function showActivations(model, activations) {
+/** Shows one image's activations: a strip for each layer, all channels where a layer is open. `engine` computed them. */
+export function showActivations(model, activations, engine) {
   const rows = $('layers').tBodies[0].rows;
   model.nodes.forEach((node, i) => {
     const { h, w, c } = node.shape;
@@ -102,12 +102,12 @@ export function showActivations(model, activations) {
     // Maps of any size get one height; a vector's entries a height and a width.
     strip.style.width = h * w > 1 ? `${Math.round((count * 36 * w) / h)}px` : '100%';
     strip.style.height = h * w > 1 ? 'auto' : '14px';
-    if (!rows[2 * i + 1].hidden) showAll(model, activations, i);
+    if (!rows[2 * i + 1].hidden) showAll(model, activations, i, engine);
   });
 }
 
 /** All channels of a layer, below its row. */
-export function showAll(model, activations, i) {
+export function showAll(model, activations, i, engine) {
   const node = model.nodes[i];
   const { h, w, c } = node.shape;
   const cell = $('layers').tBodies[0].rows[2 * i + 1].cells[0];
@@ -117,6 +117,8 @@ export function showAll(model, activations, i) {
   canvas.setAttribute('role', 'img');
   canvas.setAttribute('aria-label', `All ${c} channels of ${node.name}`);
   const zero = activations[i].filter((v) => v === 0).length / activations[i].length;
-  const words = `${c} channels of ${h}×${w}, ${node.kind}, one unit is 2^${node.exponent}; the largest magnitude is ${largest.toLocaleString('en')}, ${percent(zero)} are 0.`;
-  cell.replaceChildren(element('p', { className: 'quiet' }, words), canvas);
+  const size = `${c} channels of ${h}×${w}, ${node.kind}, computed by ${engine.kernel(node.name)}. One unit is 2`;
+  const rest = `; the largest magnitude is ${largest.toLocaleString('en')}, ${percent(zero)} are 0.`;
+  const words = [size, element('sup', {}, String(node.exponent).replace('-', '−')), rest];
+  cell.replaceChildren(element('p', { className: 'quiet' }, ...words), canvas);
 }

@@ -19,6 +19,7 @@ let current = 'javascript';
 let chosen = false;
 /** {pixels, label, text}: what is shown. */
 let picture = null;
+/** {engine, outputs}: what each layer made of it. */
 let activations = null;
 
 const shape = () => model.nodes[0].shape;
@@ -38,7 +39,7 @@ function adopt(found) {
   facts();
   const described = describeLayers(model);
   showSizes(model, described);
-  buildLayers(model, described, (i) => activations && showAll(model, activations, i));
+  buildLayers(model, described, (i) => activations && showAll(model, activations.outputs, i, activations.engine));
   $('main').hidden = false;
   offerEngines();
 }
@@ -68,8 +69,10 @@ async function classify() {
       const logits = await timed(engine, pixels);
       showAnswer(model, logits, engine, performance.now() - start, label);
       showSpeed(Object.values(engines));
-      activations = await engine.activations(pixels);
-      if (engine === engines[current]) showActivations(model, activations);
+      const outputs = await engine.activations(pixels);
+      if (engine !== engines[current]) continue;
+      activations = { engine, outputs };
+      showActivations(model, outputs, engine);
     } catch (error) {
       // A lost device says so itself, a little later, and the reference takes over.
       if (engine.gpu) await Promise.race([engine.gpu.lost, new Promise((resolve) => setTimeout(resolve, 500))]);
@@ -144,7 +147,7 @@ async function openGpu() {
     const engine = new WebGpu(gpu);
     engines = { webgpu: engine, javascript: engines.javascript };
     if (!chosen) current = 'webgpu';
-    offerEngines(gpu.name);
+    offerEngines(`${gpu.name}; its shaders ${plan.plan.multiplies ? 'may multiply' : 'shift and add'}`);
     clearNotice('gpu');
     gpu.lost.then(({ message }) => lost(engine, message));
   } catch (error) {
@@ -182,7 +185,7 @@ async function take(file) {
     }
     if (file.size > MAX_FILE) throw new ModelError(`${file.size} bytes, more than the ${MAX_FILE} that are read`);
     const found = readModel(new Uint8Array(await file.arrayBuffer()));
-    if (found.crc32 === model?.crc32) return;
+    if (found.crc32 === model?.crc32) return notice('file', 'warn', 'Nothing changes.', `${file.name} holds the network that is shown.`);
     const same = model && ['h', 'w', 'c'].every((k) => found.nodes[0].shape[k] === shape()[k]);
     const kept = same ? picture : null;
     engines.webgpu?.gpu.device.destroy();

@@ -29,7 +29,7 @@ fn conv_pairs(i: u32) {
     var kx = 0u;
     var ci = 0u;
     for (var first = 0u; first < steps; first += p.flush) {
-        // Written out: Tint zeroes a variable that says nothing once only, not in every round (seen in Chromium 156).
+        // Written out: without a value it is zeroed once, not in every round, in Chromium 156 on SwiftShader.
         var sums = array<vec4<i32>, 4u * BLOCKS>();
         let end = min(first + p.flush, steps);
         for (var step = first; step < end; step++) {

@@ -89,3 +89,27 @@ impl Samples {
         json.to_string().into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::int::plain;
+
+    #[test]
+    fn the_page_holds_itself_against_the_reference() {
+        let path = "tests/fixtures/int/shapes-resnet8-s3-3bit.safetensors";
+        let model = Model::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|e| panic!("{e}"));
+        let shapes = Samples::find(&model, "shapes", None).unwrap_or_else(|e| panic!("{e}"));
+        let labels = shapes.labels.as_deref().expect("pictures have labels");
+        assert!((0..10).filter(|class| labels.contains(class)).count() > 5, "one class after the other: {labels:?}");
+        for samples in [&shapes, &Samples::noise(&model)] {
+            let images = samples.pixels.chunks_exact(3 * 32 * 32);
+            assert_eq!(images.len(), COUNT);
+            let logits: Vec<i32> = images.flat_map(|image| plain::forward(&model, image, |_, _| ())).collect();
+            let json: serde_json::Value = serde_json::from_slice(&samples.json(&model)).expect("JSON");
+            assert_eq!(json["logits"], serde_json::json!(logits));
+            assert_eq!(json["logits_hash"], format!("{:016x}", logits_hash(&logits)));
+        }
+        assert!(Samples::find(&model, "mnist", None).is_err());
+    }
+}

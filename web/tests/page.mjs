@@ -168,6 +168,21 @@ test('a damaged network is refused with its reason', async () => {
   assert.deepEqual(page.faults, []);
 });
 
+test('another network runs by the reference, without a native hash to hold it against', async () => {
+  const page = await open();
+  await checked(page);
+  await page.setInputFiles('#file', MODEL);
+  await page.waitForSelector('.notice[data-kind=warn]');
+  // Another scale of the logits is another graph; a file without a sum is read, too.
+  const text = readFileSync(MODEL).toString('latin1');
+  const other = text.replace('"crc32":"6a2d13ea",', ' '.repeat(19)).replace(/\\"scale\\":8/, '\\"scale\\":4');
+  await page.setInputFiles('#file', { name: 'other.safetensors', mimeType: '', buffer: Buffer.from(other, 'latin1') });
+  assert.match(await checked(page, 'none'), /No self-check/);
+  assert.equal(await page.locator('[value=webgpu]').isDisabled(), true);
+  assert.deepEqual(await logits(page, 'javascript'), samples.logits);
+  assert.deepEqual(page.faults, []);
+});
+
 test('one file opens from disk, without multiplying shaders', async () => {
   const file = join(folder, 'page.html');
   const made = s3gpu('export', MODEL, '--format', 'web', '--single-file', '--shift-only', '--out', file);

@@ -19,21 +19,22 @@ async function shoot(name, { init, then, ...options }, full = true) {
   await context.close();
 }
 
-const third = (page) => page.locator('#samples button').nth(8).click().then(() => page.waitForTimeout(2500));
+const star = (page) => page.locator('#samples button').nth(16).click().then(() => page.waitForTimeout(2500));
 const measured = async (page) => {
-  await third(page);
+  await star(page);
   await page.click('#measure');
   await page.waitForFunction(() => document.getElementById('measure').textContent === 'Measure', null, { timeout: 60_000 });
   await page.evaluate(() => document.activeElement.blur());
 };
 const wide = { width: 1180, height: 900 };
 await shoot('wide', { viewport: wide, then: measured });
+await shoot('page', { viewport: { width: 1180, height: 1330 }, then: star }, false);
 await shoot('dark', { viewport: wide, colorScheme: 'dark', then: async (page) => {
-  await third(page);
+  await star(page);
   await page.locator('#layers .name').nth(4).click();
   await page.waitForTimeout(500);
 } });
-await shoot('phone', { viewport: { width: 375, height: 812 }, deviceScaleFactor: 2, then: third });
+await shoot('phone', { viewport: { width: 375, height: 812 }, deviceScaleFactor: 2, then: star });
 await shoot('error', { viewport: wide, init: () => Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined }), then: async (page) => {
   const bytes = readFileSync(MODEL);
   bytes[bytes.length - 100] ^= 4;
