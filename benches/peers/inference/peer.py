@@ -34,7 +34,8 @@ def pytorch(layout, batch):
 def onnx(path, batch):
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     entry = session.get_inputs()[0]
-    x = np.random.default_rng(1).random((batch, *entry.shape[1:]), dtype=np.float32)
+    # The file takes pixels, as s3gpu does.
+    x = np.random.default_rng(1).integers(0, 256, (batch, *entry.shape[1:]), dtype=np.uint8)
     return lambda n: session.run(None, {entry.name: x[:n]})
 
 
