@@ -8,6 +8,6 @@ fn unpack_word(word: u32) -> vec4<f32> {
 fn pack_word(w: vec4<f32>) -> u32 {
     let bits = bitcast<vec4<u32>>(w);
     let exponent = clamp((bits >> vec4(23u)) & vec4(255u), vec4(63u), vec4(190u)) - 63u;
-    let code = select(vec4(0u), (bits >> vec4(24u)) & vec4(128u) | exponent, exponent > vec4(0u));
-    return code.x << 24u | code.y << 16u | code.z << 8u | code.w;
+    let code = select(vec4(0u), ((bits >> vec4(24u)) & vec4(128u)) | exponent, exponent > vec4(0u));
+    return (code.x << 24u) | (code.y << 16u) | (code.z << 8u) | code.w;
 }
