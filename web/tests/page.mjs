@@ -143,9 +143,12 @@ test('a lost device is said, the reference goes on, and it can be opened again',
   await page.waitForSelector('.notice[data-name=lost]');
   await page.locator('#samples button').nth(4).click();
   await page.waitForFunction(() => document.getElementById('status').textContent.includes('JavaScript'));
+  const passed = (start) =>
+    page.waitForFunction((text) => document.getElementById('badge').textContent.includes(`passed: ${text}`), start);
+  await passed('JavaScript reference = native');
   await page.click('.notice button');
   await page.waitForFunction(() => document.getElementById('status').textContent.includes('WebGPU'));
-  assert.match(await checked(page), /WebGPU = JavaScript/);
+  await passed('WebGPU = JavaScript reference = native');
 });
 
 test('a damaged network is refused with its reason', async () => {
