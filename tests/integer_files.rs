@@ -163,6 +163,27 @@ fn products_that_grow_beyond_bounds_are_refused_by_name() {
     assert!(message(Model::from_file(file, Path::new(NAME)), "bytes").contains("fc.weight"));
 }
 
+#[test]
+fn multipliers_and_shifts_stay_within_their_bounds() {
+    use s3gpu::int::model::{Conv, Op};
+    let changed = |change: fn(&mut Conv)| {
+        let mut model = Model::read(&fixture()).expect("the fixture");
+        let Op::Conv(conv) = &mut model.nodes[1].op else { panic!("a stem") };
+        change(conv);
+        Model::from_file(model.to_file(), Path::new(NAME))
+    };
+    changed(|conv| (conv.multiplier[2], conv.bias[2], conv.shift[2]) = (255, 0, 1)).expect("allowed");
+    for (text, outcome) in [
+        ("multiplier is 256,", changed(|conv| conv.multiplier[2] = 256)),
+        ("multiplier is -256,", changed(|conv| conv.multiplier[2] = -256)),
+        ("shift is 0,", changed(|conv| conv.shift[2] = 0)),
+        ("shift is 32,", changed(|conv| conv.shift[2] = 32)),
+    ] {
+        let found = message(outcome, text);
+        assert!(found.contains("graph.nodes[1]") && found.contains(text), "{text}: {found}");
+    }
+}
+
 /// Files of gibibytes that are holes but for a header, read where there is room for none of them.
 #[cfg(target_os = "linux")]
 #[test]
