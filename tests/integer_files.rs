@@ -147,6 +147,13 @@ fn products_that_grow_beyond_bounds_are_refused_by_name() {
         let text = message(Model::from_file(file, Path::new(NAME)), what);
         assert!(words.iter().all(|w| text.contains(w)), "{what}: {text}");
     }
+    // A node that reads itself, one after it, and one that there is not.
+    for input in [1, 2, usize::MAX] {
+        let mut node = conv([8, 8, 4], [3, 1, 1]);
+        node["inputs"] = json!([input]);
+        let text = message(Model::from_file(graph([8, 8, 3], &[node]), Path::new(NAME)), "order");
+        assert!(text.contains("graph.nodes[1]") && text.contains("out of order"), "{input}: {text}");
+    }
     // Many activations, each within its bound.
     let copy = |i: usize| {
         let mut node = conv([8192, 8192, 1], [1, 1, 0]);
