@@ -198,6 +198,23 @@ fn sums_that_could_overflow_are_refused() {
 }
 
 #[test]
+fn a_layers_shifts_are_counted_where_they_shift() {
+    use s3gpu::int::model::{Op, Weight};
+    use s3gpu::int::{counts, digits};
+    let model = model();
+    let (node, count) = (&model.nodes[2], &counts::count(&model)[2]);
+    let Op::Conv(conv) = &node.op else { panic!("{node:?}") };
+    let Weight::Shift { table, codes, .. } = &conv.weight else { panic!("{node:?}") };
+    let of = |least: u8| codes.iter().filter(|c| table[usize::from(c.index)].is_some_and(|s| s >= least)).count();
+    let digits =
+        |least: u32| conv.multiplier.iter().flat_map(|m| digits::digits(*m)).filter(|d| d.shift >= least).count();
+    let pixels = u64::from(node.shape.h * node.shape.w);
+    // A term is an addition, and a shift unless it is by 0; then B_c and the rounding constant are one addition, n_c one shift.
+    let each = |least: u8| (of(least) + digits(least.into()) + conv.bias.len()) as u64 * pixels;
+    assert_eq!((count.additions, count.shifts, count.multiplications), (each(0), each(1), 0));
+}
+
+#[test]
 fn bounds_count_every_term() {
     use s3gpu::int::model::Kind::{I8, U8};
     use s3gpu::int::proof::{accumulator, addition, half, requantized, residual, shifted};

@@ -147,6 +147,13 @@ fn products_that_grow_beyond_bounds_are_refused_by_name() {
         let text = message(Model::from_file(file, Path::new(NAME)), what);
         assert!(words.iter().all(|w| text.contains(w)), "{what}: {text}");
     }
+    // A node that reads itself, one after it, and one that there is not.
+    for input in [1, 2, usize::MAX] {
+        let mut node = conv([8, 8, 4], [3, 1, 1]);
+        node["inputs"] = json!([input]);
+        let text = message(Model::from_file(graph([8, 8, 3], &[node]), Path::new(NAME)), "order");
+        assert!(text.contains("graph.nodes[1]") && text.contains("out of order"), "{input}: {text}");
+    }
     // Many activations, each within its bound.
     let copy = |i: usize| {
         let mut node = conv([8192, 8192, 1], [1, 1, 0]);
@@ -161,6 +168,27 @@ fn products_that_grow_beyond_bounds_are_refused_by_name() {
     file.meta.remove("crc32");
     file.tensors.get_mut("fc.weight").expect("it").bytes.pop();
     assert!(message(Model::from_file(file, Path::new(NAME)), "bytes").contains("fc.weight"));
+}
+
+#[test]
+fn multipliers_and_shifts_stay_within_their_bounds() {
+    use s3gpu::int::model::{Conv, Op};
+    let changed = |change: fn(&mut Conv)| {
+        let mut model = Model::read(&fixture()).expect("the fixture");
+        let Op::Conv(conv) = &mut model.nodes[1].op else { panic!("a stem") };
+        change(conv);
+        Model::from_file(model.to_file(), Path::new(NAME))
+    };
+    changed(|conv| (conv.multiplier[2], conv.bias[2], conv.shift[2]) = (255, 0, 1)).expect("allowed");
+    for (text, outcome) in [
+        ("multiplier is 256,", changed(|conv| conv.multiplier[2] = 256)),
+        ("multiplier is -256,", changed(|conv| conv.multiplier[2] = -256)),
+        ("shift is 0,", changed(|conv| conv.shift[2] = 0)),
+        ("shift is 32,", changed(|conv| conv.shift[2] = 32)),
+    ] {
+        let found = message(outcome, text);
+        assert!(found.contains("graph.nodes[1]") && found.contains(text), "{text}: {found}");
+    }
 }
 
 /// Files of gibibytes that are holes but for a header, read where there is room for none of them.

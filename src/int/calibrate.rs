@@ -95,6 +95,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn clipping_a_little_for_finer_steps_is_worth_it() {
+        use crate::graph::Shape;
+        use crate::int::float::FloatNode;
+        let shape = Shape { h: 16, w: 16, c: 1 };
+        let node = FloatNode { name: "input".into(), op: FloatOp::Input, inputs: Vec::new(), shape, relu: false };
+        let net = FloatNet { nodes: vec![node], mean: vec![0.5], std: vec![0.25] };
+        let images = Records { pixels: (0..=255).collect(), labels: vec![0], image_len: 256 };
+        // Pixels are −2 … 2. Steps of 2^−5 clip nothing; of 2^−6 they end at 127/64, 0.016 short, and are half as coarse.
+        assert_eq!(unclipped(2.0, Kind::I8), -5);
+        assert_eq!(calibrate(&net, &images, 1).unwrap(), [Scale { kind: Kind::I8, exponent: -6 }]);
+    }
+
+    #[test]
     fn errors_are_those_of_the_nearest_integers() {
         let e = squared_error(&[0.3, 127.4, -200.0, 1.75], Kind::I8, 0);
         assert!((e - (0.09 + 0.16 + 72.0 * 72.0 + 0.0625)).abs() < 1e-2, "{e}");

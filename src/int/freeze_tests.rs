@@ -181,6 +181,37 @@ fn channels_keep_their_means() {
 }
 
 #[test]
+fn a_wide_classifier_takes_a_preshift() {
+    // 120 pixels of up to 255, 3,000 features and weights of up to 127: beyond 2^31 without one.
+    let (features, images) = (3000, images(16));
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let mut uniform = |n: usize| (0..n).map(|_| rng.random_range(-0.5f32..0.5)).collect::<Vec<_>>();
+    let [gamma, var] = [1.0, 0.25].map(|v| vec![v; features]);
+    let norm = Norm { gamma, beta: uniform(features), mean: vec![0.0; features], var };
+    let stem = FloatOp::Conv { window: [1, 1, 0], weight: uniform(3 * features), levels: None, norm };
+    let fc = FloatOp::Linear { weight: uniform(5 * features), bias: uniform(5) };
+    let node = |name: &str, op, inputs: &[usize], [h, w, c]: [u32; 3], relu| FloatNode {
+        name: name.into(),
+        op,
+        inputs: inputs.to_vec(),
+        shape: Shape { h, w, c },
+        relu,
+    };
+    let nodes = vec![
+        node("input", FloatOp::Input, &[], [12, 10, 3], false),
+        node("conv1", stem, &[0], [12, 10, 3000], true),
+        node("avgpool", FloatOp::GlobalAvgPool, &[1], [1, 1, 3000], false),
+        node("fc", fc, &[2], [1, 1, 5], false),
+    ];
+    let net = FloatNet { nodes, mean: vec![0.4, 0.5, 0.6], std: vec![0.2, 0.25, 0.3] };
+    let model = freeze(&net, &images, info(5)).unwrap().model;
+    let Op::GlobalSum { preshift } = model.nodes[2].op else { panic!() };
+    assert!(preshift > 0, "{preshift}");
+    let found = differences(&net, &model, &images, 16);
+    assert!(found[2..].iter().all(|d| d.largest < 0.03 * d.range), "{found:?}");
+}
+
+#[test]
 fn a_scale_rises_by_the_least_that_fits() {
     // 72 weights of up to 2^31 on uint8: Σ|w| · 255 must stay below 2^31.
     let images = images(8);
