@@ -9,7 +9,7 @@ DEMO_FLAGS := --dataset shapes --model resnet8 --method s3 --bits 3 --latent-lr 
 # Integration tests that use an adapter: they run once on the default one and once on SwiftShader.
 GPU_TESTS := kernels lockstep golden training long_runs tune integer_gpu
 # And these once more with lavapipe's subgroups twice as wide.
-WIDE_TESTS := kernels lockstep
+WIDE_TESTS := kernels lockstep integer_gpu
 
 # Browser and second Vulkan driver of the tests; both are names that the environment can change.
 export CHROMIUM ?= /usr/bin/chromium
@@ -105,9 +105,9 @@ test-tint:
 test-page:
 	@missing=; for tool in node npm "$(CHROMIUM)"; do \
 		command -v "$$tool" >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
-	if ! command -v node >/dev/null 2>&1; then echo "SKIPPED: the page, as there is no$$missing"; exit 0; fi; \
+	if ! command -v node >/dev/null 2>&1; then echo "SKIPPED: the page, as there is no$$missing"; $(SKIP); exit; fi; \
 	set -e; cd web; node tests/reader.mjs; \
-	if [ -n "$$missing" ]; then echo "SKIPPED: the page in a browser, as there is no$$missing"; exit 0; fi; \
+	if [ -n "$$missing" ]; then echo "SKIPPED: the page in a browser, as there is no$$missing"; $(SKIP); exit; fi; \
 	[ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund || { \
 		echo 'npm could not fetch playwright-core for the test of the page (no network?)' >&2; exit 1; }; \
 	cd ..; cargo build --release --bin s3gpu; node web/tests/page.mjs

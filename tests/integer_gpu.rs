@@ -58,6 +58,24 @@ fn every_rung_gives_the_references_logits() {
 }
 
 #[test]
+fn layers_of_like_names_keep_their_own_code() {
+    let (mut model, images) = (model(), images());
+    if images.len() == FEW {
+        // SwiftShader compiles so much code for minutes, and which adapter it is makes no difference to names.
+        return;
+    }
+    for (from, to) in [("layer1.0.conv1", "x.y"), ("layer1.0.conv2", "x_y")] {
+        let node = model.nodes.iter_mut().find(|n| n.name == from).expect("a layer");
+        node.name = to.into();
+    }
+    let wanted = Fast::new(&model).logits(&images);
+    let choice = Choice { forced: vec![CODE.into()], compile_budget: Some(1e3), ..Choice::default() };
+    let mut network = network(&model, BATCH, &choice);
+    assert_eq!(["x.y", "x_y"].map(|name| network.rungs[name]), [CODE; 2]);
+    assert!(network.logits(&images).unwrap_or_else(|e| panic!("{e}")) == wanted);
+}
+
+#[test]
 fn shift_only_takes_no_rung_that_multiplies_and_measuring_takes_the_fastest() {
     let (model, images) = (model(), images());
     let adapter = gpu::open(None).expect("an adapter");

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::data::Manifest;
 use crate::error::{Error, Result};
 use crate::int::{Model, file};
 use crate::web::Site;
@@ -34,7 +35,12 @@ pub(super) struct DemoArgs {
 
 /// Test pictures of the data set that is named or that the network was trained on; noise where that is not here.
 pub(super) fn samples(model: &Model, dataset: Option<&str>, data_dir: Option<&Path>) -> Result<Samples> {
-    let set = dataset.unwrap_or(&model.info.dataset);
+    // What a network's file names may be anything: paths come from the command line alone.
+    let own = Some(model.info.dataset.as_str()).filter(|own| Manifest::names().any(|known| known == *own));
+    let Some(set) = dataset.or(own) else {
+        note!("note: no test pictures on the page, which checks itself on noise instead: --dataset names some");
+        return Ok(Samples::noise(model));
+    };
     match Samples::find(model, set, data_dir) {
         Err(e) if dataset.is_none() && data_dir.is_none() => {
             note!("note: no test pictures on the page, which checks itself on noise instead: {e}");

@@ -57,7 +57,7 @@ enum ExportFormat {
 pub(super) struct ExportArgs {
     /// A run's folder, whose best weights are taken, or a checkpoint; for c, npz, hex and web also an integer network
     source: PathBuf,
-    /// The file to write; for hex and web a folder
+    /// The file to write; for hex and web a folder, but for --single-file
     #[arg(long)]
     out: PathBuf,
     /// What to write
@@ -187,6 +187,12 @@ pub(super) fn run(args: &ExportArgs) -> Result<ExitCode> {
     if args.out.exists() && filled(&args.out) && !args.force {
         let what = format!("--out {} exists already", args.out.display());
         return Err(Error::usage(what, "choose another --out, or replace it by --force"));
+    }
+    let folder = matches!(args.format, ExportFormat::Hex | ExportFormat::Web) && !args.single_file;
+    if args.out.exists() && args.out.is_dir() != folder {
+        let [there, wanted] = if folder { ["a file", "a folder"] } else { ["a folder", "a file"] };
+        let what = format!("--out {} is {there}, and this format writes {wanted}", args.out.display());
+        return Err(Error::usage(what, "choose another --out"));
     }
     if args.format != ExportFormat::Web && (args.single_file || args.shift_only) {
         return Err(Error::usage(

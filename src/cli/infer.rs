@@ -69,7 +69,8 @@ pub(super) fn run(args: &InferArgs) -> Result<ExitCode> {
         shift_only: args.shift_only,
         batch: 1,
     };
-    let mut runner = Runner::new(&model, &place)?;
+    // An adapter is for pictures that there are.
+    let mut runner = None;
     let (mut shown, mut failure) = (0, None);
     for path in lists?.concat() {
         // One bad picture does not keep the others back.
@@ -81,6 +82,10 @@ pub(super) fn run(args: &InferArgs) -> Result<ExitCode> {
                 }
                 continue;
             }
+        };
+        let runner = match &mut runner {
+            Some(runner) => runner,
+            none => none.insert(Runner::new(&model, &place)?),
         };
         let logits = runner.image(&pixels)?;
         show(args, &model, &path, &logits)?;

@@ -140,7 +140,7 @@ pub(super) fn eval(
     let place = Place { batch: place.batch.min(test.len() as u32), ..*place };
     let mut runner = Runner::new(&model, &place)?;
     let started = Instant::now();
-    let (logits, labels) = run_by(&test, |records| runner.logits(records))?;
+    let (logits, labels) = run_by(&test, place.batch as usize, |records| runner.logits(records))?;
     let images_per_s = test.len() as f64 / started.elapsed().as_secs_f64();
     let hash = format!("{:016x}", logits_hash(&logits));
     let record = eval_record(&figures(&model, &logits, &labels), model.info.epoch, model.info.step.saturating_sub(1));

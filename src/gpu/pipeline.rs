@@ -22,6 +22,7 @@ pub struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
+/// A kernel's text and its constants.
 type Variant = (&'static str, Vec<Const>);
 
 /// All pipelines compiled so far, by kernel and constants.
@@ -42,6 +43,11 @@ pub fn fold(groups: u64) -> [u32; 2] {
     [groups.div_ceil(y) as u32, y as u32]
 }
 
+/// Two kernels may share a name, where one is written for a network's layer; their texts tell them apart.
+fn variant(kernel: &dyn AnyKernel, params: &[u8]) -> Variant {
+    (kernel.source().text, kernel.consts(params))
+}
+
 impl Pipelines {
     /// None yet, with the device's cache folder behind them; what is wrong with its file goes to `notes`.
     pub fn kept(gpu: &Gpu, notes: &mut Vec<String>) -> Self {
@@ -55,7 +61,7 @@ impl Pipelines {
     pub fn prepare(&mut self, gpu: &Gpu, calls: &[(&'static dyn AnyKernel, Vec<u8>)]) -> Result<()> {
         let mut wanted: Vec<(&dyn AnyKernel, Variant)> = Vec::new();
         for (kernel, params) in calls {
-            let variant = (kernel.name(), kernel.consts(params));
+            let variant = variant(*kernel, params);
             if !self.done.contains_key(&variant) && !wanted.iter().any(|(_, v)| *v == variant) {
                 wanted.push((*kernel, variant));
             }
@@ -84,7 +90,7 @@ impl Pipelines {
     /// # Errors
     /// [`Error::Gpu`] with the compiler's words.
     pub fn get(&mut self, gpu: &Gpu, kernel: &dyn AnyKernel, params: &[u8]) -> Result<Arc<Pipeline>> {
-        let variant = (kernel.name(), kernel.consts(params));
+        let variant = variant(kernel, params);
         if let Some(p) = self.done.get(&variant) {
             return Ok(p.clone());
         }

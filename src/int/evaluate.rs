@@ -18,7 +18,7 @@ pub fn class<T: PartialOrd + Copy>(logits: &[T]) -> usize {
     (1..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best })
 }
 
-/// Images read at a time.
+/// Images read at a time, about.
 const AT_ONCE: usize = 1024;
 
 /// The logits of all of a source's images and their labels, in its order, by the reference on the processor.
@@ -27,20 +27,22 @@ const AT_ONCE: usize = 1024;
 /// As [`Source::fill`].
 pub fn run(model: &Model, source: &dyn Source) -> Result<(Vec<i32>, Vec<u32>)> {
     let fast = Fast::new(model);
-    run_by(source, |records| Ok(fast.logits(records)))
+    run_by(source, 1, |records| Ok(fast.logits(records)))
 }
 
-/// As [`run`], by any program; only so many images are in memory at a time.
+/// As [`run`], by any program that takes whole batches best; only so many images are in memory at a time.
 ///
 /// # Errors
 /// As [`Source::fill`] and `forward`.
 pub fn run_by(
     source: &dyn Source,
+    batch: usize,
     mut forward: impl FnMut(&Records) -> Result<Vec<i32>>,
 ) -> Result<(Vec<i32>, Vec<u32>)> {
     let (mut logits, mut labels) = (Vec::new(), Vec::new());
-    for start in (0..source.len()).step_by(AT_ONCE) {
-        let records = Records::of(source, start..(start + AT_ONCE).min(source.len()))?;
+    let step = batch * (AT_ONCE / batch).max(1);
+    for start in (0..source.len()).step_by(step) {
+        let records = Records::of(source, start..(start + step).min(source.len()))?;
         logits.extend(forward(&records)?);
         labels.extend(records.labels);
     }

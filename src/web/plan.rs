@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{UNIFORM_STRIDE, fold, shader, uniform_size};
 use crate::graph::{Plan, Shape, Vars};
 use crate::int::Model;
-use crate::int::gpu::{Adapter, Choice, lower};
+use crate::int::gpu::{Adapter, Choice, lower, multiplies};
 use crate::int::model::Kind;
 use crate::kernels::int::{CONV_DIGITS, CONV_PAIRS, CONV_PAIRS_SHIFT};
 use crate::kernels::{Access, AnyKernel, Const};
@@ -178,7 +178,7 @@ pub(super) fn plan(model: &Model, crc32: &str, shift_only: bool) -> Result<Files
         batch,
         image: crate::int::model::len(model.input()),
         classes,
-        multiplies: pipelines.iter().any(|p| p.name == AnyKernel::name(&CONV_PAIRS)),
+        multiplies: pipelines.iter().any(|p| multiplies(p.name)),
         pixels,
         logits,
         staging: (4 * u64::from(batch) * classes as u64).max(read),

@@ -51,6 +51,9 @@ impl Bound {
             };
             Error::usage(what, hint)
         };
+        if host.is_empty() {
+            return Err(Error::usage("--host is empty", "name an address of this machine, or leave it out"));
+        }
         let listener = TcpListener::bind((host, port)).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
@@ -136,7 +139,8 @@ fn is_local(host: &str) -> bool {
         Some((address, _)) => address,
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn respond(status: StatusCode, mime: &'static str, body: Bytes) -> Response<Full<Bytes>> {
