@@ -11,6 +11,7 @@ const MAX_SIDE = 8192;
 const MAX_CHANNELS = 2 ** 16;
 const MAX_KERNEL = 31;
 const MAX_EXPONENT = 64;
+const MAX_WEIGHTS = 2 ** 28;
 const MAX_BITS = 6;
 const LIMIT = 2 ** 31 - 1;
 
@@ -52,7 +53,7 @@ const shown = ({ h, w, c }) => `${h}x${w}x${c}`;
 export function checkStructure(nodes) {
   bounded('the number of graph.nodes', nodes.length, 2, MAX_NODES);
   const names = new Set();
-  let total = 0;
+  let [total, weighing] = [0, 0];
   nodes.forEach((node, i) =>
     at(i, node, () => {
       if (!/^[A-Za-z0-9._]{1,80}$/.test(node.name)) refuse('name must be 1 to 80 letters, digits, dots and underscores');
@@ -68,7 +69,10 @@ export function checkStructure(nodes) {
       bounded('exponent', node.exponent, -MAX_EXPONENT, MAX_EXPONENT);
       const type = node.op.type;
       equal('the number of inputs', node.inputs.length, type === 'input' ? 0 : type === 'add' ? 2 : 1);
-      operation(node, node.inputs.map((input) => nodes[input]));
+      const inputs = node.inputs.map((input) => nodes[input]);
+      operation(node, inputs);
+      weighing += weightCount(node, inputs);
+      bounded('the number of weights up to here', weighing, 0, MAX_WEIGHTS);
       if ((type === 'input') !== (i === 0) || (type === 'linear') !== (i + 1 === nodes.length)) {
         refuse('op: the input must be the first node and `linear` the last');
       }
@@ -135,6 +139,9 @@ function moved(x, { kernel, stride, pad }) {
   bounded('kernel', kernel, 1, MAX_KERNEL);
   bounded('stride', stride, 1, MAX_KERNEL);
   bounded('pad', pad, 0, kernel - 1);
+  // An implementation may hold a padded copy.
+  const more = 2 * pad + stride;
+  bounded("the product of its padded input's shape", elements({ h: x.h + more, w: x.w + more, c: x.c }), 1, 2 * MAX_ACTIVATION);
   const side = (size) => Math.floor((size + 2 * pad - kernel) / stride) + 1;
   if (side(x.h) < 1 || side(x.w) < 1) refuse(`kernel is ${kernel}, larger than its padded input of ${shown(x)}`);
   return { h: side(x.h), w: side(x.w), c: x.c };

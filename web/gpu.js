@@ -23,14 +23,25 @@ export class Gpu {
     const device = await adapter.requestDevice();
     const gpu = new Gpu();
     Object.assign(gpu, { plan, device, name: describe(adapter), lost: device.lost, busy: Promise.resolve() });
+    try {
+      await gpu.prepare(constants, progress);
+    } catch (error) {
+      // Nobody else holds the device and its buffers.
+      device.destroy();
+      throw error;
+    }
+    return gpu;
+  }
+
+  async prepare(constants, progress) {
+    const { device, plan } = this;
     device.pushErrorScope('out-of-memory');
     device.pushErrorScope('validation');
-    gpu.buffers = plan.buffers.map((buffer) => gpu.allocate(buffer, constants));
-    await gpu.compile(progress);
-    gpu.passes = plan.passes.map((pass) => gpu.bind(pass, constants));
-    gpu.staging = gpu.buffer(plan.staging, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+    this.buffers = plan.buffers.map((buffer) => this.allocate(buffer, constants));
+    await this.compile(progress);
+    this.passes = plan.passes.map((pass) => this.bind(pass, constants));
+    this.staging = this.buffer(plan.staging, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
     for (const error of [await device.popErrorScope(), await device.popErrorScope()]) if (error) throw new Error(error.message);
-    return gpu;
   }
 
   buffer(size, usage) {

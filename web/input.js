@@ -43,33 +43,56 @@ export async function readPicture(file, shape) {
 /** The camera: `toggle(shape, frame)` starts it, awaiting `frame(pixels)` for one frame after the other, or stops it. */
 export class Camera {
   stream = null;
+  on = false;
+  /** Counts starts and stops: what awaits across one of them is stale. */
+  turn = 0;
 
   async toggle(shape, frame) {
-    if (this.stream) return this.stop();
+    if (this.on) return this.stop();
     if (!navigator.mediaDevices) throw new PictureError('This browser offers no camera here; it does on pages from https:// or localhost.');
+    const mine = ++this.turn;
+    const running = () => mine === this.turn;
+    this.light(true);
     try {
-      this.stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment', width: { ideal: 640 } } });
+      const stream = await openCamera();
+      if (!running()) return end(stream);
+      this.stream = stream;
+      const video = $('video');
+      video.srcObject = stream;
+      video.hidden = false;
+      await video.play();
+      while (running()) {
+        if (video.videoWidth) await frame(pixelsOf(video, video.videoWidth, video.videoHeight, shape));
+        await new Promise(requestAnimationFrame);
+      }
     } catch (error) {
-      throw new PictureError(error.name === 'NotAllowedError' ? 'The camera was not allowed: the browser asks again after a reload.' : `No camera could be opened: ${error.message}`);
-    }
-    const video = $('video');
-    video.srcObject = this.stream;
-    video.hidden = false;
-    $('camera').setAttribute('aria-pressed', 'true');
-    $('camera').textContent = 'Stop the camera';
-    await video.play();
-    while (this.stream) {
-      if (video.videoWidth) await frame(pixelsOf(video, video.videoWidth, video.videoHeight, shape));
-      await new Promise(requestAnimationFrame);
+      // Stopping it interrupts what it awaits, and nobody asks for that any more.
+      if (running()) throw error;
     }
   }
 
   stop() {
-    this.stream?.getTracks().forEach((track) => track.stop());
+    this.turn++;
+    end(this.stream);
     this.stream = null;
     $('video').hidden = true;
     $('video').srcObject = null;
-    $('camera').setAttribute('aria-pressed', 'false');
-    $('camera').textContent = 'Camera';
+    this.light(false);
+  }
+
+  light(on) {
+    this.on = on;
+    $('camera').setAttribute('aria-pressed', String(on));
+    $('camera').textContent = on ? 'Stop the camera' : 'Camera';
+  }
+}
+
+const end = (stream) => stream?.getTracks().forEach((track) => track.stop());
+
+async function openCamera() {
+  try {
+    return await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment', width: { ideal: 640 } } });
+  } catch (error) {
+    throw new PictureError(error.name === 'NotAllowedError' ? 'The camera was not allowed: the browser asks again after a reload.' : `No camera could be opened: ${error.message}`);
   }
 }

@@ -13,7 +13,8 @@ import { $, clearNotice, element, notice, paint, showAnswer, showBadge, showSize
 const camera = new Camera();
 let model = null;
 let samples = null;
-let plan = null;
+/** {crc32, samples, plan}: what lies beside the page, for its own network; null until it is loaded. */
+let home = null;
 let engines = {};
 let current = 'javascript';
 let chosen = false;
@@ -30,12 +31,17 @@ function facts() {
   $('facts').textContent = `${name}, ${method} at ${bits} bits, trained on ${dataset}${top}`;
 }
 
-/** Shows a network; the engines that computed another one are gone. */
+/** Shows a network; what belonged to another one is gone: engines, samples, picture, check, notices. */
 function adopt(found) {
+  engines.webgpu?.gpu.device.destroy();
   model = found;
   engines = { javascript: new Reference(model) };
   current = 'javascript';
-  activations = null;
+  chosen = false;
+  samples = picture = activations = null;
+  checks++;
+  showBadge('wait', 'Self-check …');
+  ['lost', 'gpu', 'run'].forEach(clearNotice);
   facts();
   const described = describeLayers(model);
   showSizes(model, described);
@@ -67,6 +73,8 @@ async function classify() {
     try {
       const start = performance.now();
       const logits = await timed(engine, pixels);
+      // Who changes the engine, or the network with it, asks again.
+      if (engine !== engines[current]) continue;
       showAnswer(model, logits, engine, performance.now() - start, label);
       showSpeed(Object.values(engines));
       const outputs = await engine.activations(pixels);
@@ -90,6 +98,11 @@ function show(pixels, label, text) {
   $('seen').setAttribute('aria-label', `What the network sees, ${w} by ${h} pixels: ${text}`);
   for (const button of $('samples').children) button.setAttribute('aria-pressed', String(button.sample === text));
   return classify();
+}
+
+function blank() {
+  const { h, w, c } = shape();
+  return new Uint8Array(h * w * c);
 }
 
 function sample(i) {
@@ -141,8 +154,9 @@ async function selfCheck() {
 
 /** Opens the GPU and moves to it, unless someone has chosen already. */
 async function openGpu() {
-  const mine = model;
-  const progress = (done, all) => offerEngines(done < all ? `compiling shaders, ${done} of ${all}` : 'starting …');
+  const [mine, plan] = [model, home?.plan];
+  if (plan?.plan.crc32 !== mine.crc32) return offerEngines('its shaders were written for another network');
+  const progress = (done, all) => mine === model && offerEngines(done < all ? `compiling shaders, ${done} of ${all}` : 'starting …');
   offerEngines('opening …');
   try {
     const gpu = await Gpu.open(plan.plan, plan.constants, progress);
@@ -183,22 +197,22 @@ async function take(file) {
   camera.stop();
   try {
     if (!/\.safetensors$/i.test(file.name)) {
-      if (model) await show(await readPicture(file, shape()), null, file.name);
+      const mine = model;
+      const pixels = mine && (await readPicture(file, shape()));
+      if (pixels && mine === model) await show(pixels, null, file.name);
       return;
     }
     if (file.size > MAX_FILE) throw new ModelError(`${file.size} bytes, more than the ${MAX_FILE} that are read`);
     const found = readModel(new Uint8Array(await file.arrayBuffer()));
     if (found.crc32 === model?.crc32) return notice('file', 'warn', 'Nothing changes.', `${file.name} holds the network that is shown.`);
+    if (found.crc32 === home?.crc32) return await settle(found);
     const same = model && ['h', 'w', 'c'].every((k) => found.nodes[0].shape[k] === shape()[k]);
     const kept = same ? picture : null;
-    engines.webgpu?.gpu.device.destroy();
-    samples = null;
     adopt(found);
     buildSamples();
-    offerEngines('its shaders were written for another network');
-    const { h, w, c } = shape();
-    await show(kept?.pixels ?? new Uint8Array(h * w * c), null, kept?.text ?? 'Nothing yet');
-    await selfCheck();
+    await openGpu();
+    await show(kept?.pixels ?? blank(), null, kept?.text ?? 'Nothing yet');
+    if (found === model) await selfCheck();
   } catch (error) {
     if (error instanceof ModelError) refused(file.name, error);
     else notice('file', 'error', `${file.name} cannot be shown.`, error.message);
@@ -226,38 +240,64 @@ function controls() {
   let stop = null;
   $('measure').addEventListener('click', async () => {
     if (stop) return stop();
-    let stopped = false;
-    stop = () => (stopped = true);
+    if (!picture) return;
+    const [mine, { pixels }] = [model, picture];
+    let halted = false;
+    stop = () => (halted = true);
+    const stopped = () => halted || mine !== model;
     $('measure').textContent = 'Stop';
-    for (const engine of Object.values(engines)) {
-      $('measuring').textContent = `${engine.label} …`;
-      if (!stopped) await measure(engine, picture.pixels, () => stopped || engine.gone).catch(() => {});
-      showSpeed(Object.values(engines));
+    try {
+      for (const engine of Object.values(engines)) {
+        if (stopped()) break;
+        $('measuring').textContent = `${engine.label} …`;
+        await measure(engine, pixels, () => stopped() || engine.gone).catch(() => {});
+        showSpeed(Object.values(engines));
+      }
+    } finally {
+      $('measuring').textContent = '';
+      $('measure').textContent = 'Measure';
+      stop = null;
     }
-    $('measuring').textContent = '';
-    $('measure').textContent = 'Measure';
-    stop = null;
   });
+}
+
+/** Shows the page's own network with what lies beside it. At every await another network may be dropped: then this one ends. */
+async function settle(mine) {
+  try {
+    adopt(mine);
+    home.samples ??= await loadSamples(mine);
+    if (mine !== model) return;
+    samples = home.samples;
+    buildSamples();
+    await (samples.labels ? sample(0) : show(blank(), null, 'Nothing yet'));
+    if (mine !== model) return;
+    home.plan ??= await loadPlan(mine);
+    if (mine !== model) return;
+    await openGpu();
+    await classify();
+    if (mine === model) await selfCheck();
+  } catch (error) {
+    if (mine === model) ended('What lies beside the page', error);
+  }
+}
+
+function ended(name, error) {
+  showBadge('bad', 'Nothing could be checked');
+  if (error instanceof ModelError) refused(name, error);
+  else notice('file', 'error', 'The page stopped.', error.message);
 }
 
 async function main() {
   controls();
   try {
-    adopt(await loadModel());
-    const mine = model;
-    samples = await loadSamples(model);
-    buildSamples();
-    const { h, w, c } = shape();
-    await (samples.labels ? sample(0) : show(new Uint8Array(h * w * c), null, 'Nothing yet'));
-    plan = await loadPlan(model);
-    await openGpu();
-    await classify();
-    if (mine === model) await selfCheck();
+    const mine = await loadModel();
+    home = { crc32: mine.crc32, samples: null, plan: null };
+    // Another network may have been dropped already.
+    if (!model || model.crc32 === mine.crc32) await settle(mine);
   } catch (error) {
-    showBadge('bad', 'Nothing could be checked');
-    if (!model) $('facts').textContent = 'No network.';
-    if (error instanceof ModelError) refused(model ? 'What lies beside the page' : 'model.safetensors', error);
-    else notice('file', 'error', 'The page stopped.', error.message);
+    if (model) return;
+    $('facts').textContent = 'No network.';
+    ended('model.safetensors', error);
   }
 }
 

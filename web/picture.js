@@ -28,6 +28,13 @@ export function pixelsOf(source, width, height, shape) {
   }
   const canvas = Object.assign(document.createElement('canvas'), { width, height });
   const context = canvas.getContext('2d', { willReadFrequently: true });
+  // A canvas beyond the browser's own limit swallows what is drawn, without an error: a dot in its last corner tells.
+  const corner = [width - 1, height - 1, 1, 1];
+  context?.fillRect(...corner);
+  if (canvas.width !== width || canvas.height !== height || context?.getImageData(...corner).data[3] !== 255) {
+    throw new PictureError(`The picture has ${width} x ${height} pixels, more than this browser draws; a smaller copy of it can be read.`);
+  }
+  context.clearRect(...corner);
   context.drawImage(source, 0, 0, width, height);
   return fit(context.getImageData(0, 0, width, height).data, height, width, shape);
 }
@@ -42,7 +49,9 @@ export function fit(rgba, h, w, shape) {
 
 function plane(rgba, size, channel) {
   const grey = (i) => Math.floor((2126 * rgba[i] + 7152 * rgba[i + 1] + 722 * rgba[i + 2]) / 10000);
-  return Uint8Array.from({ length: size }, (_, i) => (channel < 0 ? grey(4 * i) : rgba[4 * i + channel]));
+  const out = new Uint8Array(size);
+  for (let i = 0; i < size; i++) out[i] = channel < 0 ? grey(4 * i) : rgba[4 * i + channel];
+  return out;
 }
 
 /** For every output of one axis, its first source pixel and the weights from there on. */

@@ -36,11 +36,28 @@ async function open(url = server.url, options = {}) {
     if (!own) page.faults.push(`asked for ${request.url()}`);
   });
   if (options.damage) await page.route('**/model.safetensors', (route) => route.fulfill({ body: Buffer.from(options.damage) }));
+  for (const [name, answer] of Object.entries(options.answers ?? {})) await page.route(`**/${name}`, answer);
   await page.goto(url);
   return page;
 }
 
 const withoutGpu = () => Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined });
+
+/** Another network: another scale of the logits is another graph, and a file without a sum is read, too. */
+function another() {
+  const text = readFileSync(MODEL).toString('latin1');
+  const other = text.replace('"crc32":"6a2d13ea",', ' '.repeat(19)).replace(/\\"scale\\":8/, '\\"scale\\":4');
+  return { name: 'other.safetensors', mimeType: '', buffer: Buffer.from(other, 'latin1') };
+}
+
+/** Once all is quiet: the reference alone, and nothing of another network's. */
+async function alone(page) {
+  await page.waitForTimeout(2000);
+  assert.deepEqual(await page.evaluate(() => Object.keys(s3gpu.engines)), ['javascript']);
+  assert.equal(await page.locator('[value=webgpu]').isDisabled(), true);
+  assert.match(await page.textContent('#webgpu-text'), /another network/);
+  assert.match(await page.textContent('#badge'), /No self-check/);
+}
 
 /** An engine's logits of all samples. */
 const logits = (page, engine) =>
@@ -127,6 +144,39 @@ test('the camera runs and stops', async () => {
   assert.deepEqual(page.faults, []);
 });
 
+test('a camera that is stopped before it opens stays off', async () => {
+  const init = () => {
+    globalThis.streams = [];
+    const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (wish) => {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      streams.push(await real(wish));
+      return streams.at(-1);
+    };
+  };
+  const page = await open(server.url, { permissions: ['camera'], init });
+  await checked(page);
+  const live = () => page.evaluate(() => streams.map((s) => s.getTracks().some((t) => t.readyState === 'live')));
+  for (let i = 0; i < 3; i++) await page.click('#camera');
+  await page.waitForFunction(() => s3gpu.picture.text === 'The camera');
+  assert.deepEqual(await live(), [false, true]);
+  await page.click('#camera');
+  assert.deepEqual(await live(), [false, false]);
+  assert.equal(await page.locator('#video').isVisible(), false);
+  assert.equal(await page.locator('.notice').count(), 0);
+  assert.deepEqual(page.faults, []);
+});
+
+test('a picture that the browser does not draw is refused', async () => {
+  const page = await open();
+  await checked(page);
+  // So behaves a canvas beyond the browser's limit.
+  await page.evaluate(() => (CanvasRenderingContext2D.prototype.fillRect = CanvasRenderingContext2D.prototype.drawImage = () => {}));
+  await page.setInputFiles('#file', join(ROOT, 'tests/fixtures/images/palette.png'));
+  await page.waitForSelector('.notice[data-kind=error]');
+  assert.match(await page.textContent('.notice'), /more than this browser draws/);
+});
+
 test('without WebGPU the reference runs, and the page says what is missing', async () => {
   const page = await open(server.url, { init: withoutGpu });
   assert.match(await checked(page), /JavaScript reference = native on 32 images/);
@@ -176,14 +226,71 @@ test('another network runs by the reference, without a native hash to hold it ag
   await checked(page);
   await page.setInputFiles('#file', MODEL);
   await page.waitForSelector('.notice[data-kind=warn]');
-  // Another scale of the logits is another graph; a file without a sum is read, too.
-  const text = readFileSync(MODEL).toString('latin1');
-  const other = text.replace('"crc32":"6a2d13ea",', ' '.repeat(19)).replace(/\\"scale\\":8/, '\\"scale\\":4');
-  await page.setInputFiles('#file', { name: 'other.safetensors', mimeType: '', buffer: Buffer.from(other, 'latin1') });
+  await page.setInputFiles('#file', another());
   assert.match(await checked(page, 'none'), /No self-check/);
   assert.equal(await page.locator('[value=webgpu]').isDisabled(), true);
   assert.deepEqual(await logits(page, 'javascript'), samples.logits);
   assert.deepEqual(page.faults, []);
+});
+
+test('a network dropped while the plan loads keeps the reference, and the first one comes back whole', async () => {
+  let release;
+  const wait = new Promise((resolve) => (release = resolve));
+  const page = await open(server.url, { answers: { 'plan.bin': (route) => wait.then(() => route.continue()) } });
+  await page.waitForFunction(() => s3gpu.picture);
+  await page.setInputFiles('#file', another());
+  await checked(page, 'none');
+  const arrived = page.waitForResponse('**/plan.bin');
+  release();
+  await arrived;
+  await alone(page);
+  await page.setInputFiles('#file', MODEL);
+  assert.match(await checked(page), /WebGPU = JavaScript reference = native on 32 images/);
+  assert.equal(await page.locator('#samples button').count(), 32);
+  assert.deepEqual(page.faults, []);
+});
+
+test('a network dropped after the GPU was lost does not get the old shaders', async () => {
+  const page = await open();
+  await checked(page);
+  await page.evaluate(() => s3gpu.engines.webgpu.gpu.device.destroy());
+  const retry = await page.waitForSelector('.notice[data-name=lost] button');
+  await page.setInputFiles('#file', another());
+  await checked(page, 'none');
+  assert.equal(await page.locator('.notice[data-name=lost]').count(), 0);
+  // A click that was on its way.
+  await retry.evaluate((button) => button.click());
+  await alone(page);
+  assert.deepEqual(page.faults, []);
+});
+
+test('a device that could not be made ready is given back', async () => {
+  const init = () => {
+    globalThis.destroyed = 0;
+    const { destroy } = GPUDevice.prototype;
+    GPUDevice.prototype.destroy = function () {
+      globalThis.destroyed++;
+      return destroy.call(this);
+    };
+    GPUDevice.prototype.createComputePipelineAsync = () => Promise.reject(new Error('no pipeline'));
+  };
+  const page = await open(server.url, { init });
+  assert.match(await checked(page), /JavaScript reference = native/);
+  assert.match(await page.textContent('.notice'), /could not be started.*no pipeline/);
+  assert.equal(await page.evaluate(() => destroyed), 1);
+});
+
+test('without samples there is nothing to measure until a picture comes', async () => {
+  const page = await open(server.url, { answers: { 'samples.bin': (route) => route.fulfill({ status: 404 }) } });
+  await checked(page, 'bad');
+  await page.click('#measure');
+  assert.equal(await page.textContent('#measure'), 'Measure');
+  await page.setInputFiles('#file', join(ROOT, 'tests/fixtures/images/palette.png'));
+  await page.waitForFunction(() => s3gpu.picture);
+  await page.click('#measure');
+  assert.equal(await page.textContent('#measure'), 'Stop');
+  await page.click('#measure');
+  await page.waitForFunction(() => document.getElementById('measure').textContent === 'Measure');
 });
 
 test('one file opens from disk, without multiplying shaders', async () => {

@@ -110,6 +110,22 @@ test('every field is checked and named', () => {
   }
 });
 
+test('products that grow beyond bounds are refused by name', () => {
+  // As in tests/integer_files.rs: the graph of one convolution, with no tensors at all.
+  const node = (name, inputs, [h, w, c], kind, op) => ({ name, inputs, shape: { h, w, c }, kind, exponent: 0, op });
+  const graph = (input, out, [kernel, stride, pad]) => {
+    const each = (value) => Array(out[2]).fill(value);
+    const weight = { shift: { bits: 3, table: [null, 0, 1, 2], exponent: 0 } };
+    const conv = { kernel, stride, pad, weight, preshift: 0, multiplier: each(3), bias: each(0), shift: each(8) };
+    const { meta } = open();
+    delete meta.crc32;
+    meta.graph = JSON.stringify([node('input', [], input, 'i8', { input: {} }), node('conv', [0], out, 'u8', { conv })]);
+    return close({ meta, tensors: {}, data: Buffer.alloc(0) });
+  };
+  refused(graph([1, 1, 65_536], [31, 31, 16], [31, 1, 30]), 'graph.nodes[1]', "the product of its padded input's shape");
+  refused(graph([1, 1, 65_536], [1, 1, 16], [31, 1, 15]), 'graph.nodes[1]', 'the number of weights up to here');
+});
+
 test('sums that could overflow are refused', () => {
   const bias = open();
   delete bias.meta.crc32;
