@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::code;
-use super::rungs::{Adapter, Choice, Layer, multiplies};
+use super::rungs::{Adapter, Choice, Layer, multiplies, names};
 use crate::error::{Error, Result};
 use crate::files::cache::slug;
 use crate::gpu::{Gpu, Pipelines, Single, describe};
@@ -43,20 +43,25 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// The fastest rung, of those that do not multiply where `shift_only`.
+    /// Its rungs, the fastest first, without those that multiply where `shift_only`.
+    pub fn ranked(&self, shift_only: bool) -> Vec<&'static str> {
+        let timed = names().filter_map(|name| self.seconds.get(name).map(|s| (name, *s)));
+        let mut allowed: Vec<_> = timed.filter(|(name, _)| !shift_only || !multiplies(name)).collect();
+        allowed.sort_by(|a, b| a.1.total_cmp(&b.1));
+        allowed.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The first of [`Measured::ranked`].
     pub fn fastest(&self, shift_only: bool) -> Option<&'static str> {
-        let known = RUNGS.map(AnyKernel::name).into_iter().chain([code::NAME]);
-        let timed = known.filter_map(|name| self.seconds.get(name).map(|s| (name, *s)));
-        let allowed = timed.filter(|(name, _)| !shift_only || !multiplies(name));
-        allowed.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(name, _)| name)
+        self.ranked(shift_only).first().copied()
     }
 }
 
 impl Choice {
     /// The fastest of what was measured.
     pub fn fastest(measured: &[Measured], shift_only: bool) -> Self {
-        let one = |m: &Measured| m.fastest(shift_only).map(|rung| (m.key.clone(), rung));
-        Self { shift_only, measured: measured.iter().filter_map(one).collect(), ..Self::default() }
+        let one = |m: &Measured| (m.key.clone(), m.ranked(shift_only));
+        Self { shift_only, measured: measured.iter().map(one).collect(), ..Self::default() }
     }
 }
 
