@@ -148,12 +148,13 @@ impl Layer {
         let largest = self.weights.values.iter().map(|v| v.unsigned_abs()).max().unwrap_or(0);
         let (cin, cout) = (self.weights.cin, self.weights.cout);
         format!(
-            "{}x{}x{cin} to {cout}, {}x{} stride {}, {} to {}, weights to {largest}",
+            "{}x{}x{cin} to {cout}, {}x{} stride {} pad {}, {} to {}, weights to {largest}",
             p.h,
             p.w,
             p.k,
             p.k,
             p.stride,
+            p.pad,
             kind(p.signed_x),
             kind(p.signed_y)
         )
