@@ -201,7 +201,7 @@ impl Kernel for Code {
         Vec::new()
     }
     fn groups(&self, p: &IntConvParams) -> u64 {
-        groups_for(u64::from(p.n * p.oh) * u64::from(p.ow.div_ceil(PIXELS as u32)))
+        groups_for(p.runs(PIXELS as u32))
     }
     fn lens(&self, p: &IntConvParams) -> Vec<usize> {
         vec![p.input(), CHANNEL_WORDS * p.cout4 as usize, p.output()]
@@ -219,8 +219,7 @@ impl Kernel for Code {
         Vec::new()
     }
     fn cost(&self, p: &IntConvParams) -> Cost {
-        let products =
-            f64::from(p.n * p.oh * p.ow) * (self.weights.taps * self.weights.cin * self.channels.len()) as f64;
+        let products = p.runs(1) as f64 * (self.weights.taps * self.weights.cin * self.channels.len()) as f64;
         Cost { flops: 2.0 * products, bytes: 4.0 * (p.input() + p.output()) as f64 }
     }
     fn subgroup(&self, _: &IntConvParams) -> Option<u32> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::code;
-use super::rungs::{Adapter, COMPILE_BUDGET, Choice, Layer};
+use super::rungs::{Adapter, COMPILE_BUDGET, Choice, Layer, Pick};
 use crate::error::{Error, Result};
 use crate::graph::{BufferSpec, Call, Program, Ref, Shape};
 use crate::int::model::{Conv, Kind, Linear, Model, Node, Op};
@@ -86,23 +86,25 @@ fn convolution(
     adapter: Adapter,
 ) -> Result<Vec<Call>> {
     let layer = Layer::new(conv, node, from, batch, adapter);
-    let seconds = code::compile_seconds(&layer.weights);
-    if choice.takes_code(&layer.key()) && seconds <= to.budget {
-        let (kernels, start) = layer.code(&node.name);
-        to.budget -= seconds;
-        let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &start);
-        let after = to.buffer(format!("{}.channels", node.name), after);
-        to.rungs.insert(node.name.clone(), code::NAME);
-        let call = |kernel| Call::new(kernel, &[x, after, y], move |v| IntConvParams { n: v.n, ..layer.params });
-        return Ok(kernels.into_iter().map(call).collect());
-    }
     let fault = || Error::shape(&node.name, "no rung of the integer convolution computes it");
-    let (rung, p, prepared) = layer.pick(choice, adapter.software).ok_or_else(fault)?;
-    let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &prepared.start);
-    let weight = to.buffer(format!("{}.weight", node.name), prepared.words);
-    let after = to.buffer(format!("{}.channels", node.name), after);
-    to.rungs.insert(node.name.clone(), AnyKernel::name(rung));
-    Ok(vec![Call::new(rung, &[x, weight, after, y], move |v| IntConvParams { n: v.n, ..p })])
+    match layer.pick(choice, adapter.software, to.budget).ok_or_else(fault)? {
+        Pick::Code(seconds) => {
+            to.budget -= seconds;
+            let (kernels, start) = layer.code(&node.name);
+            let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &start);
+            let after = to.buffer(format!("{}.channels", node.name), after);
+            to.rungs.insert(node.name.clone(), code::NAME);
+            let call = |kernel| Call::new(kernel, &[x, after, y], move |v| IntConvParams { n: v.n, ..layer.params });
+            Ok(kernels.into_iter().map(call).collect())
+        }
+        Pick::Rung(rung, p, prepared) => {
+            let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &prepared.start);
+            let weight = to.buffer(format!("{}.weight", node.name), prepared.words);
+            let after = to.buffer(format!("{}.channels", node.name), after);
+            to.rungs.insert(node.name.clone(), AnyKernel::name(rung));
+            Ok(vec![Call::new(rung, &[x, weight, after, y], move |v| IntConvParams { n: v.n, ..p })])
+        }
+    }
 }
 
 fn other(to: &mut Lowered, (node, y): (&Node, Ref), inputs: &[(&Node, Ref)]) -> Result<Call> {

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::code;
-use super::rungs::{Adapter, Choice, Layer, multiplies};
+use super::rungs::{Adapter, Choice, Layer, builtin, multiplies, names};
 use crate::error::{Error, Result};
 use crate::files::cache::slug;
 use crate::gpu::{Gpu, Pipelines, Single, describe};
 use crate::int::Model;
 use crate::int::model::{Conv, Op};
+use crate::kernels::AnyKernel;
 use crate::kernels::int::pack::channels;
-use crate::kernels::int::{IntRung, RUNGS};
-use crate::kernels::{AnyKernel, Kernel};
+use crate::kernels::int::{IntConvParams, IntRung};
 
 /// Turns of each rung; the median counts.
 const TURNS: usize = 5;
@@ -23,9 +23,6 @@ const TURNS: usize = 5;
 const TURN: f64 = 0.01;
 /// A rung whose first look takes so many times as long as the fastest so far gets no turns.
 const HOPELESS: f64 = 3.0;
-/// Seconds beyond which a first dispatch is not repeated to see how long it takes without compiling.
-const SLOW: f64 = 1.0;
-
 /// Seconds that a layer as code may compile for, to be tried.
 const QUICK: f64 = 1.0;
 /// Images whose times tell those of larger batches.
@@ -40,33 +37,57 @@ pub struct Measured {
     pub times: usize,
     /// Seconds of one dispatch, by rung; those that cannot hold its weights are not there.
     pub seconds: BTreeMap<String, f64>,
+    /// Whether time was up before every rung was seen.
+    pub partial: bool,
+}
+
+/// What the cache folder keeps of a convolution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub seconds: BTreeMap<String, f64>,
+    /// Its rungs outlasted all the time there was: what was not seen then is not tried again.
+    pub partial: bool,
+}
+
+impl Kept {
+    /// What can be believed of it; none where a rung's time cannot be, or no rung was seen for no reason.
+    fn sound(mut self) -> Option<Self> {
+        self.seconds.retain(|name, _| names().any(|known| known == name));
+        let timed = self.seconds.values().all(|s| s.is_finite() && *s > 0.0);
+        (timed && (self.partial || !self.seconds.is_empty())).then_some(self)
+    }
 }
 
 impl Measured {
-    /// The fastest rung, of those that do not multiply where `shift_only`.
+    /// Its rungs, the fastest first, without those that multiply where `shift_only`.
+    pub fn ranked(&self, shift_only: bool) -> Vec<&'static str> {
+        let timed = names().filter_map(|name| self.seconds.get(name).map(|s| (name, *s)));
+        let mut allowed: Vec<_> = timed.filter(|(name, _)| !shift_only || !multiplies(name)).collect();
+        allowed.sort_by(|a, b| a.1.total_cmp(&b.1));
+        allowed.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The first of [`Measured::ranked`].
     pub fn fastest(&self, shift_only: bool) -> Option<&'static str> {
-        let known = RUNGS.map(AnyKernel::name).into_iter().chain([code::NAME]);
-        let timed = known.filter_map(|name| self.seconds.get(name).map(|s| (name, *s)));
-        let allowed = timed.filter(|(name, _)| !shift_only || !multiplies(name));
-        allowed.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(name, _)| name)
+        self.ranked(shift_only).first().copied()
     }
 }
 
 impl Choice {
     /// The fastest of what was measured.
     pub fn fastest(measured: &[Measured], shift_only: bool) -> Self {
-        let one = |m: &Measured| m.fastest(shift_only).map(|rung| (m.key.clone(), rung));
-        Self { shift_only, measured: measured.iter().filter_map(one).collect(), ..Self::default() }
+        let one = |m: &Measured| (m.key.clone(), m.ranked(shift_only));
+        Self { shift_only, measured: measured.iter().map(one).collect(), ..Self::default() }
     }
 }
 
-/// Times every rung of each distinct convolution for a batch of this size. Once `cap` is over nothing new starts; what was not all timed
-/// by then is left out.
+/// Times every rung of each distinct convolution for a batch of this size. Once `cap` is over nothing new starts; of a convolution that
+/// it cut short there is what was seen until then.
 ///
 /// # Errors
 /// [`Error::DeviceLost`]; a rung that the adapter refuses is left out.
 pub fn measure(gpu: &Gpu, model: &Model, batch: u32, cap: Duration) -> Result<Vec<Measured>> {
-    missing(gpu, model, batch, cap, &BTreeMap::new())
+    missing(gpu, model, batch, cap, &mut BTreeMap::new())
 }
 
 /// As [`measure`], where the cache folder does not have it, for a batch of [`ENOUGH`] at most; what is new is kept there. The second of
@@ -75,14 +96,12 @@ pub fn measure(gpu: &Gpu, model: &Model, batch: u32, cap: Duration) -> Result<Ve
 /// # Errors
 /// As [`measure`]. A cache that cannot be read or written costs time, no more.
 pub fn measured(gpu: &Gpu, model: &Model, batch: u32, cap: Duration) -> Result<(Vec<Measured>, bool)> {
-    let batch = batch.min(ENOUGH);
-    let name = format!("infer-{}-{}.json", slug(&describe(&gpu.info)), env!("CARGO_PKG_VERSION"));
+    let name = file(gpu);
     let bytes = gpu.cache.as_ref().and_then(|folder| folder.read(&name).ok().flatten());
-    let mut kept: BTreeMap<String, BTreeMap<String, f64>> =
-        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    let found = missing(gpu, model, batch, cap, &kept)?;
+    let read: BTreeMap<String, Kept> = bytes.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+    let mut kept = read.into_iter().filter_map(|(key, kept)| Some((key, kept.sound()?))).collect::<BTreeMap<_, _>>();
     let before = kept.len();
-    kept.extend(found.iter().map(|m| (of(batch, &m.key), m.seconds.clone())));
+    let found = missing(gpu, model, batch.min(ENOUGH), cap, &mut kept)?;
     let new = kept.len() > before;
     if let (true, Some(folder), Ok(json)) = (new, &gpu.cache, serde_json::to_vec_pretty(&kept))
         && let Err(e) = folder.write(&name, &json)
@@ -92,21 +111,27 @@ pub fn measured(gpu: &Gpu, model: &Model, batch: u32, cap: Duration) -> Result<(
     Ok((found, new))
 }
 
-fn of(batch: u32, key: &str) -> String {
+/// The adapter's file in the cache folder.
+pub(super) fn file(gpu: &Gpu) -> String {
+    format!("infer-{}-{}.json", slug(&describe(&gpu.info)), env!("CARGO_PKG_VERSION"))
+}
+
+/// What a convolution is called there.
+pub(super) fn of(batch: u32, key: &str) -> String {
     format!("batch {batch}, {key}")
 }
 
-/// Each distinct convolution's times, from `kept` where they are there.
+/// Each distinct convolution's times, from `kept` where they are there; what is to be kept is added to it.
 fn missing(
     gpu: &Gpu,
     model: &Model,
     batch: u32,
     cap: Duration,
-    kept: &BTreeMap<String, BTreeMap<String, f64>>,
+    kept: &mut BTreeMap<String, Kept>,
 ) -> Result<Vec<Measured>> {
     let (mut pipelines, mut all) = (Pipelines::default(), Vec::<Measured>::new());
     let end = Instant::now() + cap;
-    let mut late = false;
+    let mut begun = false;
     for node in &model.nodes {
         let Op::Conv(conv) = &node.op else { continue };
         let layer = Layer::new(conv, node, &model.nodes[node.inputs[0]], batch, Adapter::of(gpu));
@@ -115,13 +140,20 @@ fn missing(
             found.times += 1;
             continue;
         }
-        let seconds = match kept.get(&of(batch, &key)) {
-            Some(seconds) => Some(seconds.clone()),
-            None if late => None,
-            None => time(gpu, &mut pipelines, (conv, &layer, &node.name), end)?,
+        let Kept { seconds, partial } = match kept.get(&of(batch, &key)) {
+            Some(found) => found.clone(),
+            None if Instant::now() >= end => continue,
+            None => {
+                let seen = time(gpu, &mut pipelines, (conv, &layer, &node.name), end)?;
+                // One that others left too little time comes first in the next run; one that had all of it would never end.
+                if !seen.partial || !begun {
+                    kept.insert(of(batch, &key), seen.clone());
+                }
+                begun = true;
+                seen
+            }
         };
-        late |= seconds.is_none();
-        all.extend(seconds.map(|seconds| Measured { key, times: 1, seconds }));
+        all.push(Measured { key, times: 1, seconds, partial });
     }
     Ok(all)
 }
@@ -135,22 +167,16 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// Median; the first look counts where it is all there is.
-    fn seconds(mut self) -> (String, f64) {
-        self.turns.sort_by(f64::total_cmp);
-        (self.name.into(), self.turns.get(self.turns.len() / 2).copied().unwrap_or(self.once))
-    }
-}
-
-impl Candidate {
-    fn new(gpu: &Gpu, name: &'static str, singles: Vec<Single>) -> Result<Self> {
+    /// With a first look at how long it takes; none where time is up before that.
+    fn new(gpu: &Gpu, name: &'static str, singles: Vec<Single>, end: Instant) -> Result<Option<Self>> {
         let mut candidate = Self { name, singles, once: 0.0, turns: Vec::new() };
-        // Once to compile, once to see; no compiler takes as long as a very slow kernel.
-        candidate.once = candidate.run(gpu, 1)?;
-        if candidate.once < SLOW || name == code::NAME {
-            candidate.once = candidate.run(gpu, 1)?;
+        // Drivers compile at the first dispatch: its time says nothing.
+        candidate.run(gpu, 1)?;
+        if Instant::now() >= end {
+            return Ok(None);
         }
-        Ok(candidate)
+        candidate.once = candidate.run(gpu, 1)?;
+        Ok(Some(candidate))
     }
 
     fn run(&self, gpu: &Gpu, times: u32) -> Result<f64> {
@@ -159,68 +185,90 @@ impl Candidate {
         gpu.wait(last, || "while measuring rungs".into())?;
         Ok(started.elapsed().as_secs_f64() / f64::from(times))
     }
+
+    /// Median; the first look counts where it is all there is.
+    fn seconds(mut self) -> (String, f64) {
+        self.turns.sort_by(f64::total_cmp);
+        (self.name.into(), self.turns.get(self.turns.len() / 2).copied().unwrap_or(self.once))
+    }
 }
 
-/// A rung with a first look at how long it takes; none where it cannot hold the weights or the adapter refuses it.
+/// A kernel with its buffers' contents; none where the adapter refuses it.
+fn single(
+    gpu: &Gpu,
+    pipelines: &mut Pipelines,
+    kernel: &dyn AnyKernel,
+    p: &IntConvParams,
+    contents: &[Vec<u32>],
+) -> Result<Option<Single>> {
+    match Single::new(gpu, pipelines, kernel, bytemuck::bytes_of(p), contents) {
+        Ok(single) => Ok(Some(single)),
+        Err(Error::Gpu { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Any bits are activations; the same for every rung.
+fn activations(p: &IntConvParams) -> Vec<u32> {
+    (0..p.input() as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect()
+}
+
+/// A rung; none where it cannot hold the weights, the adapter refuses it, or time is up.
 fn candidate(
     gpu: &Gpu,
     pipelines: &mut Pipelines,
     conv: &Conv,
     layer: &Layer,
     rung: &'static IntRung,
+    end: Instant,
 ) -> Result<Option<Candidate>> {
     let Some((p, prepared)) = layer.on(rung) else { return Ok(None) };
-    let lens = Kernel::lens(rung, &p);
-    // Any bits are activations; the same for every rung.
-    let x = (0..lens[0] as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
     let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &prepared.start);
-    let contents = [x, prepared.words, after, vec![0; lens[3]]];
-    match Single::new(gpu, pipelines, rung, bytemuck::bytes_of(&p), &contents) {
-        Ok(single) => Candidate::new(gpu, AnyKernel::name(rung), vec![single]).map(Some),
-        Err(Error::Gpu { .. }) => Ok(None),
-        Err(e) => Err(e),
-    }
+    let contents = [activations(&p), prepared.words, after, vec![0; p.output()]];
+    let Some(single) = single(gpu, pipelines, rung, &p, &contents)? else { return Ok(None) };
+    Candidate::new(gpu, AnyKernel::name(rung), vec![single], end)
 }
 
 /// The layer as code, where that compiles in no time.
-fn as_code(gpu: &Gpu, pipelines: &mut Pipelines, conv: &Conv, layer: &Layer, name: &str) -> Result<Option<Candidate>> {
+fn as_code(
+    gpu: &Gpu,
+    pipelines: &mut Pipelines,
+    (conv, layer, name): (&Conv, &Layer, &str),
+    end: Instant,
+) -> Result<Option<Candidate>> {
     if code::compile_seconds(&layer.weights) > QUICK {
         return Ok(None);
     }
     let (kernels, start) = layer.code(name);
+    let p = &layer.params;
+    let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &start);
+    let contents = [activations(p), after, vec![0; p.output()]];
     let mut singles = Vec::new();
     for kernel in kernels {
-        let lens = Kernel::lens(kernel, &layer.params);
-        let x = (0..lens[0] as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
-        let after = channels(&conv.multiplier, &conv.bias, &conv.shift, &start);
-        match Single::new(gpu, pipelines, kernel, bytemuck::bytes_of(&layer.params), &[x, after, vec![0; lens[2]]]) {
-            Ok(single) => singles.push(single),
-            Err(Error::Gpu { .. }) => return Ok(None),
-            Err(e) => return Err(e),
-        }
+        let Some(single) = single(gpu, pipelines, kernel, p, &contents)? else { return Ok(None) };
+        singles.push(single);
     }
-    Candidate::new(gpu, code::NAME, singles).map(Some)
+    Candidate::new(gpu, code::NAME, singles, end)
 }
 
-/// Seconds of one dispatch, by rung; none where time is up first. The rungs take turns, so that what else the machine does hits all of
-/// them.
+/// Seconds of one dispatch, by rung. The rungs take turns, so that what else the machine does hits all of them.
 fn time(
     gpu: &Gpu,
     pipelines: &mut Pipelines,
     (conv, layer, name): (&Conv, &Layer, &str),
     end: Instant,
-) -> Result<Option<BTreeMap<String, f64>>> {
+) -> Result<Kept> {
     let mut candidates = Vec::new();
-    // The readable rung comes last, since it is the slowest.
-    for rung in RUNGS.into_iter().rev() {
-        if Instant::now() > end {
-            return Ok(None);
+    // Where time is up, what was seen has the rung that would be taken unmeasured.
+    for rung in builtin(gpu.is_software()) {
+        if Instant::now() < end {
+            candidates.extend(candidate(gpu, pipelines, conv, layer, rung, end)?);
         }
-        candidates.extend(candidate(gpu, pipelines, conv, layer, rung)?);
     }
     if Instant::now() < end {
-        candidates.extend(as_code(gpu, pipelines, conv, layer, name)?);
+        candidates.extend(as_code(gpu, pipelines, (conv, layer, name), end)?);
     }
+    let partial = Instant::now() >= end;
     // The fastest that multiplies and the fastest that does not are both wanted.
     let fastest = |which: bool| {
         candidates.iter().filter(|c| multiplies(c.name) == which).map(|c| c.once).fold(f64::INFINITY, f64::min)
@@ -235,5 +283,5 @@ fn time(
             }
         }
     }
-    Ok(Some(candidates.into_iter().map(Candidate::seconds).collect()))
+    Ok(Kept { seconds: candidates.into_iter().map(Candidate::seconds).collect(), partial })
 }

@@ -5,6 +5,9 @@
 mod code;
 mod lower;
 mod measure;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod measure_tests;
 mod rungs;
 
 use std::collections::BTreeMap;

@@ -21,8 +21,8 @@ pub struct Choice {
     pub forced: Vec<String>,
     /// Only rungs that do not multiply.
     pub shift_only: bool,
-    /// Rungs by [`Layer::key`], as [`super::measure()`] finds them.
-    pub measured: BTreeMap<String, &'static str>,
+    /// Rungs by [`Layer::key`], the fastest first, as [`super::measure()`] finds them.
+    pub measured: BTreeMap<String, Vec<&'static str>>,
     /// Seconds that `int_conv_code` may compile for, by its own estimate; [`COMPILE_BUDGET`] where there is none.
     pub compile_budget: Option<f64>,
 }
@@ -45,6 +45,19 @@ impl Adapter {
     }
 }
 
+/// Every name that a rung may be asked for by.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    RUNGS.map(AnyKernel::name).into_iter().chain([code::NAME])
+}
+
+/// The rungs in the order in which they are taken where nothing was measured; the last fits all.
+pub(super) fn builtin(software: bool) -> impl Iterator<Item = &'static IntRung> {
+    // On a CPU the products of four are taken apart again; a GPU has an instruction for them.
+    let first =
+        if software { [&CONV_SUBGROUP, &CONV_PAIRS, &CONV_DOT] } else { [&CONV_DOT, &CONV_SUBGROUP, &CONV_PAIRS] };
+    first.into_iter().chain([&CONV_SUBGROUP_SHIFT, &CONV_PAIRS_SHIFT, &CONV_DIGITS])
+}
+
 /// The rung of this name.
 pub(super) fn named(name: &str) -> Option<&'static IntRung> {
     RUNGS.into_iter().find(|rung| AnyKernel::name(*rung) == name)
@@ -62,11 +75,10 @@ impl Choice {
     /// [`Error::Usage`] with the names that there are.
     pub fn check(&self) -> Result<()> {
         for name in self.forced.iter().filter(|name| *name != code::NAME) {
-            let known = || RUNGS.map(AnyKernel::name).into_iter().chain([code::NAME]).collect::<Vec<_>>().join(", ");
             let Some(rung) = named(name) else {
                 return Err(Error::usage(
                     format!("no integer convolution is called `{name}`"),
-                    format!("there are: {}", known()),
+                    format!("there are: {}", names().collect::<Vec<_>>().join(", ")),
                 ));
             };
             if self.shift_only && rung.multiplies {
@@ -77,21 +89,21 @@ impl Choice {
         Ok(())
     }
 
-    /// Whether a layer is to be code where there is time to compile it.
-    pub(super) fn takes_code(&self, key: &str) -> bool {
-        let first = self.forced.first().map(String::as_str).or_else(|| self.measured.get(key).copied());
-        first == Some(code::NAME)
+    /// The names of all rungs that may be taken, the wanted first.
+    fn order(&self, key: &str, software: bool) -> impl Iterator<Item = &'static str> {
+        let measured = self.measured.get(key).into_iter().flatten().copied();
+        let wanted = self.forced.iter().filter_map(|name| names().find(|known| known == name)).chain(measured);
+        let all = wanted.chain(builtin(software).map(AnyKernel::name));
+        all.filter(move |name| !self.shift_only || !multiplies(name))
     }
+}
 
-    /// All rungs that may be taken, the wanted first.
-    fn order(&self, key: &str, software: bool) -> Vec<&'static IntRung> {
-        // On a CPU the products of four are taken apart again; a GPU has an instruction for them.
-        let first =
-            if software { [&CONV_SUBGROUP, &CONV_PAIRS, &CONV_DOT] } else { [&CONV_DOT, &CONV_SUBGROUP, &CONV_PAIRS] };
-        let wanted = self.forced.iter().map(String::as_str).chain(self.measured.get(key).copied());
-        let all = wanted.filter_map(named).chain(first).chain([&CONV_SUBGROUP_SHIFT, &CONV_PAIRS_SHIFT, &CONV_DIGITS]);
-        all.filter(|rung| !self.shift_only || !rung.multiplies).collect()
-    }
+/// What computes a layer.
+pub(super) enum Pick {
+    /// Code that takes about so many seconds to compile.
+    Code(f64),
+    /// A rung with its parameters and weights.
+    Rung(&'static IntRung, IntConvParams, Prepared),
 }
 
 /// A convolution of a network, ready for any rung.
@@ -136,12 +148,13 @@ impl Layer {
         let largest = self.weights.values.iter().map(|v| v.unsigned_abs()).max().unwrap_or(0);
         let (cin, cout) = (self.weights.cin, self.weights.cout);
         format!(
-            "{}x{}x{cin} to {cout}, {}x{} stride {}, {} to {}, weights to {largest}",
+            "{}x{}x{cin} to {cout}, {}x{} stride {} pad {}, {} to {}, weights to {largest}",
             p.h,
             p.w,
             p.k,
             p.k,
             p.stride,
+            p.pad,
             kind(p.signed_x),
             kind(p.signed_y)
         )
@@ -159,9 +172,15 @@ impl Layer {
         (code::kernels(&self.weights, &self.params, name), start)
     }
 
-    /// The first rung of the choice that fits; the last of every order fits all.
-    pub fn pick(&self, choice: &Choice, software: bool) -> Option<(&'static IntRung, IntConvParams, Prepared)> {
-        let order = choice.order(&self.key(), software);
-        order.into_iter().find_map(|rung| self.on(rung).map(|(p, prepared)| (rung, p, prepared)))
+    /// The first of the choice that fits, code within `budget` seconds; the last of every order fits all.
+    pub fn pick(&self, choice: &Choice, software: bool, budget: f64) -> Option<Pick> {
+        choice.order(&self.key(), software).find_map(|name| {
+            if name == code::NAME {
+                let seconds = code::compile_seconds(&self.weights);
+                return (seconds <= budget).then_some(Pick::Code(seconds));
+            }
+            let rung = named(name)?;
+            self.on(rung).map(|(p, prepared)| Pick::Rung(rung, p, prepared))
+        })
     }
 }

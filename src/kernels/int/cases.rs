@@ -2,6 +2,7 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
 
 use super::pack::{Weights, channels, terms};
 use super::{IntConvParams, IntRung};
@@ -50,7 +51,7 @@ fn case(
         sign(signed_x),
         sign(signed_y)
     );
-    let mut rng = ChaCha8Rng::seed_from_u64(name.len() as u64);
+    let mut rng = ChaCha8Rng::from_seed(Sha256::digest(&name).into());
     let (taps, cin_, cout_) = ((k * k) as usize, cin as usize, cout as usize);
     let weight = |rng: &mut ChaCha8Rng| {
         let size = levels[rng.random_range(0..levels.len())];

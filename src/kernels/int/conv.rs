@@ -54,13 +54,17 @@ impl IntConvParams {
         Self { n, h, w, cin4, oh, ow, cout4, k, stride, pad, planes: 1, flush: 1, ..Default::default() }
     }
     fn steps(&self) -> usize {
-        (self.k * self.k * self.cin4) as usize
+        [self.k, self.k, self.cin4].map(|v| v as usize).iter().product()
     }
     pub(crate) fn input(&self) -> usize {
-        self.n as usize * (self.h * self.w * self.cin4) as usize
+        [self.n, self.h, self.w, self.cin4].map(|v| v as usize).iter().product()
     }
     pub(crate) fn output(&self) -> usize {
-        self.n as usize * (self.oh * self.ow * self.cout4) as usize
+        [self.n, self.oh, self.ow, self.cout4].map(|v| v as usize).iter().product()
+    }
+    /// Runs of so many output pixels of a row, in all images.
+    pub(crate) fn runs(&self, pixels: u32) -> u64 {
+        u64::from(self.n) * u64::from(self.oh) * u64::from(self.ow.div_ceil(pixels))
     }
     fn weights(&self, rung: &IntRung) -> usize {
         let (cout4, planes) = (self.cout4 as usize, self.planes as usize);
@@ -193,7 +197,7 @@ impl IntRung {
 }
 
 fn tiles(p: &IntConvParams, pixels: u32, blocks: u32) -> u64 {
-    u64::from(p.n * p.oh * p.ow.div_ceil(pixels)) * u64::from(p.cout4.div_ceil(blocks))
+    p.runs(pixels) * u64::from(p.cout4.div_ceil(blocks))
 }
 
 /// Readable, and without multiplication: each digit of each weight shifts and adds.
@@ -257,10 +261,7 @@ pub static CONV_SUBGROUP: IntRung = IntRung {
             ("LOADS", 4 * vecs / lanes),
         ]
     },
-    items: |p| {
-        let tiles = u64::from(p.n * p.oh) * u64::from(p.ow.div_ceil(4 * p.planes));
-        64 * tiles.div_ceil(64) * u64::from(p.cout4.div_ceil(4))
-    },
+    items: |p| 64 * p.runs(4 * p.planes).div_ceil(64) * u64::from(p.cout4.div_ceil(4)),
     subgroups: true,
 };
 
@@ -281,7 +282,7 @@ pub static CONV_SUBGROUP_SHIFT: IntRung = IntRung {
             ("LOADS", 16 / lanes),
         ]
     },
-    items: |p| 64 * (u64::from(p.n * p.oh) * u64::from(p.ow.div_ceil(8))).div_ceil(64) * u64::from(p.cout4.div_ceil(4)),
+    items: |p| 64 * p.runs(8).div_ceil(64) * u64::from(p.cout4.div_ceil(4)),
     subgroups: true,
 };
 
@@ -355,7 +356,7 @@ impl Kernel for IntRung {
         sizes.iter().flat_map(|size| super::cases::all(self, *size)).collect()
     }
     fn cost(&self, p: &IntConvParams) -> Cost {
-        let products = (p.n * p.oh * p.ow) as f64 * (16 * p.steps()) as f64 * f64::from(p.cout4);
+        let products = p.runs(1) as f64 * (16 * p.steps()) as f64 * f64::from(p.cout4);
         Cost { flops: 2.0 * products, bytes: 4.0 * (p.input() + p.weights(self) + p.output()) as f64 }
     }
     fn subgroup(&self, p: &IntConvParams) -> Option<u32> {
