@@ -80,7 +80,7 @@ impl Site {
     /// The page of a checked network; `shift_only` keeps kernels that multiply out of its plan.
     ///
     /// # Errors
-    /// As [`plan::plan`].
+    /// [`crate::Error::AdapterTooSmall`] for a network that the limits of every browser do not hold.
     pub fn new(model: &Model, samples: &Samples, shift_only: bool) -> Result<Self> {
         // Written anew, so that it has a sum that the plan can name.
         let file = model.to_file();

@@ -90,7 +90,7 @@ pub fn measure(gpu: &Gpu, model: &Model, batch: u32, cap: Duration) -> Result<Ve
     missing(gpu, model, batch, cap, &mut BTreeMap::new())
 }
 
-/// As [`measure`], where the cache folder does not have it, for a batch of [`ENOUGH`] at most; what is new is kept there. The second of
+/// As [`measure`], where the cache folder does not have it, for a batch of 64 at most; what is new is kept there. The second of
 /// the two is whether anything is.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ pub struct Choice {
     pub forced: Vec<String>,
     /// Only rungs that do not multiply.
     pub shift_only: bool,
-    /// Rungs by [`Layer::key`], the fastest first, as [`super::measure()`] finds them.
+    /// Rungs by the key of a layer's shape, the fastest first, as [`super::measure()`] finds them.
     pub measured: BTreeMap<String, Vec<&'static str>>,
     /// Seconds that `int_conv_code` may compile for, by its own estimate; [`COMPILE_BUDGET`] where there is none.
     pub compile_budget: Option<f64>,
