@@ -365,7 +365,7 @@ fn speed_after_a_resume_counts_no_image_of_before() {
     let records = s3gpu::train::metrics::read(out.join("metrics.jsonl")).expect("metrics");
     let speeds = records.iter().filter_map(|r| match r {
         Record::Train(r) => Some((r.count, r.images_per_s)),
-        Record::Eval(_) | Record::Int(_) => None,
+        Record::Eval(_) | Record::Int(_) | Record::Dynamics(_) => None,
     });
     let [(46, speed)] = speeds.collect::<Vec<_>>()[..] else { panic!("{records:?}") };
     assert!((7.0 / seconds..7.0).contains(&speed), "{speed} images/s in {seconds} s");

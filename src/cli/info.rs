@@ -199,7 +199,7 @@ fn log(path: &Path) -> Result<Said> {
         .iter()
         .filter_map(|r| match r {
             Record::Eval(e) => Some(e),
-            Record::Train(_) | Record::Int(_) => None,
+            Record::Train(_) | Record::Int(_) | Record::Dynamics(_) => None,
         })
         .collect();
     let trained = records.len() - evals.len();

@@ -85,12 +85,12 @@ impl Screen {
     fn figures(&self) -> String {
         let train = self.records.iter().rev().find_map(|r| match r {
             Record::Train(r) => Some(view::summary(r)),
-            Record::Eval(_) | Record::Int(_) => None,
+            Record::Eval(_) | Record::Int(_) | Record::Dynamics(_) => None,
         });
         let tops = || {
             self.records.iter().filter_map(|r| match r {
                 Record::Eval(r) => Some(r.top1),
-                Record::Train(_) | Record::Int(_) => None,
+                Record::Train(_) | Record::Int(_) | Record::Dynamics(_) => None,
             })
         };
         let test =

@@ -55,7 +55,7 @@ impl Lines {
             test_loss: line(|r| if let Record::Eval(r) = r { Some(r.loss) } else { None }),
             train_top1: line(|r| match r {
                 Record::Train(r) => Some(100.0 * r.correct as f64 / r.count as f64),
-                Record::Eval(_) | Record::Int(_) => None,
+                Record::Eval(_) | Record::Int(_) | Record::Dynamics(_) => None,
             }),
             top1: line(|r| if let Record::Eval(r) = r { Some(r.top1) } else { None }),
             top5: line(|r| if let Record::Eval(r) = r { Some(r.top5) } else { None }),

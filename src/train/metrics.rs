@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::dynamics::DynamicsRecord;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 
@@ -19,6 +20,8 @@ pub enum Record {
     Eval(EvalRecord),
     /// A pass over the test set of the network as integers.
     Int(EvalRecord),
+    /// How the weights moved.
+    Dynamics(Box<DynamicsRecord>),
 }
 
 /// What an interval of training steps gave.
@@ -77,6 +80,7 @@ impl Record {
         match self {
             Self::Train(record) => record.step,
             Self::Eval(record) | Self::Int(record) => record.step,
+            Self::Dynamics(record) => record.steps.saturating_sub(1),
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod assess;
 pub mod checkpoint;
 pub mod config;
 pub mod curves;
+pub mod dynamics;
 pub mod engine;
 pub mod folder;
 mod integer;

@@ -108,6 +108,7 @@ impl<'a> Run<'a> {
                     Record::Train(r) => (r.step + 1).is_multiple_of(c.log_every) || r.step + 1 == c.epochs * epoch,
                     Record::Eval(r) => setup.evaluates(r.step + 1, epoch),
                     Record::Int(r) => setup.evaluates_int(r.step + 1, epoch),
+                    Record::Dynamics(r) => r.steps <= step,
                 }
         };
         folder::sweep(out)?;
