@@ -1,21 +1,20 @@
-//! Numbers from an independent float64 program (PyTorch): S3's composition kernel by kernel, and whole training steps of ResNet-8
-//! through the command line.
+//! Numbers from an independent float64 program (PyTorch): every method's composition and its backward, and whole training steps of
+//! ResNet-8 through the command line.
 //!
-//! The files are in tests/fixtures/golden. `S3GPU_GOLDEN=DIR cargo test --release --test golden` also runs every fp32 and S3 case of
-//! another folder of the same layout: `compose/s3-*.safetensors`, `train/CASE/` and `cifar10-512/cifar-10-batches-bin/`.
+//! The files are in tests/fixtures/golden. `S3GPU_GOLDEN=DIR cargo test --release --test golden` also runs every case of another folder of
+//! the same layout: `compose/*.safetensors`, `train/CASE/` and `cifar10-512/cifar-10-batches-bin/`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use s3gpu::data::{Manifest, Splits, load};
-use s3gpu::files::tensors::{TensorFile, read};
-use s3gpu::gpu::{self, Gpu, Pipelines, Single, download};
-use s3gpu::graph::Options;
+use s3gpu::files::tensors::{Tensor, TensorFile, read};
+use s3gpu::gpu::{self, Gpu};
+use s3gpu::graph::{Executor, Graph, Lowered, Options, Role, Shape, Step, Vars, lower};
 use s3gpu::kernels::AnyKernel;
-use s3gpu::kernels::check::UNTOUCHED;
-use s3gpu::kernels::compose::s3::{S3Backward, S3Compose, S3Params};
-use s3gpu::kernels::compose::{Segment, table};
 use s3gpu::kernels::conv::{Family, Rung, rungs};
+use s3gpu::methods::{LatentInit, MethodSpec};
 use s3gpu::model::{Shortcut, Values};
 use s3gpu::train::Config;
 use s3gpu::train::engine::Engine;
@@ -46,15 +45,6 @@ fn tensors(path: &Path) -> TensorFile {
     read(path).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// One dispatch: the words of all its buffers afterwards.
-fn dispatch(gpu: &Gpu, kernel: &dyn AnyKernel, params: S3Params, buffers: &[Vec<u32>]) -> Vec<Vec<u32>> {
-    let single = Single::new(gpu, &mut Pipelines::default(), kernel, bytemuck::bytes_of(&params), buffers);
-    let single = single.unwrap_or_else(|e| panic!("{e}"));
-    single.submit(gpu, 1);
-    let back = single.buffers.iter().zip(buffers).map(|(b, words)| download(gpu, b, words.len()));
-    back.collect::<Result<_, _>>().unwrap_or_else(|e| panic!("{e}"))
-}
-
 /// [Cout, Cin, kh, kw] to [kh, kw, Cin, Cout], as bits.
 fn to_slab([cout, cin, taps]: [usize; 3], values: &[f32]) -> Vec<u32> {
     let mut slab = Vec::new();
@@ -64,52 +54,124 @@ fn to_slab([cout, cin, taps]: [usize; 3], values: &[f32]) -> Vec<u32> {
     slab
 }
 
+/// One convolution of a method on a device, with what a step needs around it.
+struct OneLayer {
+    graph: Graph,
+    lowered: Lowered,
+    exec: Executor,
+}
+
+/// Sections of a plan.
+const TRAIN: usize = 0;
+const COMPOSE: usize = 1;
+
+impl OneLayer {
+    fn new(gpu: Gpu, method: MethodSpec, [cout, cin, k]: [u32; 3], alpha: f32) -> s3gpu::Result<Self> {
+        let mut graph = Graph::new(Shape { h: 4, w: 4, c: cin });
+        let x = graph.conv("conv", 0, cout, [k, 1, k / 2], method)?;
+        let x = graph.batch_norm("bn", x)?;
+        let x = graph.global_avg_pool("pool", x);
+        graph.linear("fc", x, 2)?;
+        let one = vec![1.0; cin as usize];
+        let options =
+            Options { batch: 1, mean: one.clone(), std: one, alpha, keep_gradients: true, ..Options::default() };
+        let mut lowered = lower(&graph, &options.on(&gpu))?;
+        let exec = Executor::new(gpu, lowered.plan(), 1)?;
+        Ok(Self { graph, lowered, exec })
+    }
+
+    /// Writes latents and flags, and composes.
+    fn compose(&mut self, latents: BTreeMap<String, Tensor>, freeze: bool) -> s3gpu::Result<()> {
+        let layout = &self.lowered.layout;
+        let mut values = Values::init(&self.graph, layout, LatentInit::Normal, 0);
+        values.0.extend(latents);
+        if freeze {
+            values.freeze(&self.graph, layout, 1.0);
+        }
+        let params = layout.groups[0].params as usize;
+        self.exec.write(self.lowered.groups[0].params, &values.slab(layout, Role::Param, 0, params));
+        self.exec.write(self.lowered.state, &values.slab(layout, Role::State, 0, layout.state as usize));
+        self.exec.submit(COMPOSE, &Vars { n: 1, ..Vars::default() });
+        Ok(())
+    }
+
+    /// Latent gradients from dL/dW.
+    fn backward(&mut self, upstream: &[u32]) -> s3gpu::Result<Values> {
+        let group = self.lowered.groups[0];
+        self.exec.write(group.dweight, upstream);
+        let latents = |s: &Step| s.label == "latents" && s.kernel.name().ends_with("_backward");
+        let step = self.exec.plan.sections[TRAIN].iter().position(latents).expect("a method's backward");
+        self.exec.submit_step(TRAIN, step, 1, &Vars { n: 1, ..Vars::default() });
+        self.params(group.grads)
+    }
+
+    /// A slab laid out as the parameters.
+    fn params(&self, slab: usize) -> s3gpu::Result<Values> {
+        let mut values = Values::default();
+        values.take(&self.lowered.layout, Role::Param, 0, &self.exec.read(slab)?, "");
+        Ok(values)
+    }
+}
+
+fn composition(gpu: Gpu, path: &Path) -> s3gpu::Result<()> {
+    let file = tensors(path);
+    let name = |what: &str| format!("{}: {what}", path.display());
+    let bits: u32 = file.meta["bits"].parse().expect("bits");
+    let alpha: f32 = file.meta["alpha"].parse().expect("alpha");
+    let method = MethodSpec::find(&file.meta["method"], Some(bits))?;
+    let shape = &file.tensors["composed"].shape;
+    let dims = [shape[0], shape[1], shape[2] * shape[3]];
+    // Multiples of 4, so that the padded weight is the weight.
+    assert!(shape[0] % 4 == 0 && shape[1] % 4 == 0);
+    let slab = |name: &str| to_slab(dims, &file.tensors[name].data);
+    let mut layer = OneLayer::new(gpu, method, [shape[0], shape[1], shape[2]].map(|d| d as u32), alpha)?;
+
+    let of = |prefix: &str| {
+        let own = file.tensors.iter().filter_map(|(k, v)| Some((k.strip_prefix(prefix)?.to_string(), v.clone())));
+        own.map(|(k, v)| (format!("conv.{k}"), v)).collect::<BTreeMap<_, _>>()
+    };
+    let frozen = !method.method.portions().is_empty();
+    layer.compose(of("latent."), frozen)?;
+    let group = layer.lowered.groups[0];
+    let (weight, weight_t) = (layer.exec.read(group.weight)?, layer.exec.read(group.weight_t)?);
+    // Powers of two are exact; what has a mean in it is not.
+    let exact = method.method.scale().is_none();
+    for (i, want) in slab("composed").into_iter().map(f32::from_bits).enumerate() {
+        let (tap, ci, co) = (i / dims[0] / dims[1], i / dims[0] % dims[1], i % dims[0]);
+        let transposed = (tap * dims[0] + co) * dims[1] + ci;
+        let most = if exact { 0.0 } else { 1e-6 * want.abs() };
+        for got in [weight[i], weight_t[transposed]].map(f32::from_bits) {
+            assert!((got - want).abs() <= most, "{}", name(&format!("W[{i}] is {got:e}, not {want:e}")));
+        }
+    }
+    let after = layer.params(group.params)?;
+    for (latent, want) in of("latent_after.").iter().filter(|_| !frozen) {
+        assert_eq!(after.0[latent].data, want.data, "{}", name(latent));
+    }
+    if frozen {
+        return Ok(()); // all of its weights are, and none has a gradient
+    }
+    let got = layer.backward(&slab("upstream"))?;
+    for (latent, want) in of("grad.") {
+        for (i, (got, want)) in got.0[&latent].data.iter().zip(&want.data).enumerate() {
+            let (got, want) = (f64::from(*got), f64::from(*want));
+            // A few roundings of 6e-8 each; a zero leaves no room at all.
+            assert!(
+                (got - want).abs() <= 1e-6 * want.abs(),
+                "{}",
+                name(&format!("{latent}[{i}]: {got:e}, not {want:e}"))
+            );
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn composition_and_its_backward_agree() {
-    let gpu = open();
-    for path in roots().iter().flat_map(|r| entries(r, "compose", &["s3-"])) {
-        let file = tensors(&path);
-        let bits: u32 = file.meta["bits"].parse().expect("bits");
-        let alpha: f32 = file.meta["alpha"].parse().expect("alpha");
-        let shifts = (1 << (bits - 1)) - 2;
-        let names: Vec<String> =
-            ["sign".into(), "sparse".into()].into_iter().chain((1..=shifts).map(|t| format!("shift{t}"))).collect();
-        let shape = &file.tensors["composed"].shape;
-        let dims = [shape[0], shape[1], shape[2] * shape[3]];
-        let [cout, cin, taps] = dims.map(|d| d as u32);
-        // Multiples of 4, so that the padded weight is the weight.
-        assert!(cout % 4 == 0 && cin % 4 == 0);
-        let slab = |name: &str| to_slab(dims, &file.tensors[name].data);
-
-        let count = dims.iter().product::<usize>();
-        let (segments, groups) =
-            table(&[Segment { base: 0, stride: count as u32, cin, cout, taps, w: 0, plain: false }]);
-        let params = S3Params { groups, shifts, alpha };
-        let latents: Vec<u32> = names.iter().flat_map(|n| slab(&format!("latent.{n}"))).collect();
-        let out = || vec![UNTOUCHED; count];
-
-        let after = dispatch(&gpu, &S3Compose, params, &[segments.clone(), latents.clone(), out(), out()]);
-        let want: Vec<f32> = slab("composed").into_iter().map(f32::from_bits).collect();
-        for (i, want) in want.iter().enumerate() {
-            let (tap, ci, co) = (i / dims[0] / dims[1], i / dims[0] % dims[1], i % dims[0]);
-            let transposed = (tap * dims[0] + co) * dims[1] + ci;
-            let got = [after[2][i], after[3][transposed]].map(f32::from_bits);
-            assert_eq!(got, [*want; 2], "{}: W[{i}] and W transposed", path.display());
-        }
-
-        let grads = vec![UNTOUCHED; latents.len()];
-        let after = dispatch(&gpu, &S3Backward, params, &[segments, latents, slab("upstream"), grads]);
-        for (name, got) in names.iter().zip(after[3].chunks_exact(count)) {
-            for (i, (got, want)) in got.iter().zip(slab(&format!("grad.{name}"))).enumerate() {
-                let (got, want) = (f64::from(f32::from_bits(*got)), f64::from(f32::from_bits(want)));
-                // Three roundings of 6e-8 each; a zero leaves no room at all.
-                assert!(
-                    (got - want).abs() <= 1e-6 * want.abs(),
-                    "{} {name}[{i}]: {got:e}, not {want:e}",
-                    path.display()
-                );
-            }
-        }
+    let paths: Vec<_> = roots().iter().flat_map(|r| entries(r, "compose", &[""])).collect();
+    assert!(paths.len() >= 9, "nine methods and widths");
+    for path in paths {
+        composition(open(), &path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
 }
 
@@ -154,7 +216,7 @@ fn cases() -> Vec<Case> {
             let t = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
             Case { folder, data: data.clone(), t }
         };
-        entries(root, "train", &["fp32-", "s3-"]).into_iter().map(case)
+        entries(root, "train", &[""]).into_iter().map(case)
     };
     roots().iter().flat_map(of).collect()
 }
@@ -175,6 +237,10 @@ impl Case {
         let mut command = Command::new(env!("CARGO_BIN_EXE_s3gpu"));
         command.args([
             "train",
+            "--recipe",
+            "published",
+            "--optimizer",
+            "sgd",
             "--dataset",
             "cifar10",
             "--no-augment",
@@ -297,8 +363,10 @@ fn every_rung_takes_the_same_steps() {
     let all = Family::ALL.into_iter().flat_map(rungs).filter(|r| subgroups || !r.subgroups);
     let all: Vec<_> = all.collect();
     let mut cases = cases();
-    if !fast && roots().len() == 1 {
-        cases.truncate(1);
+    if roots().len() == 1 {
+        // The others differ in their composition alone.
+        cases.retain(|c| ["fp32", "s3"].contains(&&*c.t.method));
+        cases.truncate(if fast { 2 } else { 1 });
     }
     // Plain weights have no byte form.
     let takes = |case: &Case, r: &Rung| !r.packed || case.t.method != "fp32";

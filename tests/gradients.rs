@@ -11,7 +11,7 @@ use s3gpu::kernels::check::run_twin;
 use s3gpu::kernels::compose::s3::{S3Backward, S3Compose, S3Params};
 use s3gpu::kernels::compose::{Segment, table};
 use s3gpu::kernels::norm::{BatchNormParams, BnStatsMerge};
-use s3gpu::kernels::optim::{Sgd, SgdParams};
+use s3gpu::kernels::optim::{Adam, AdamParams, Sgd, SgdParams};
 use s3gpu::kernels::{AnyKernel, Arg, Args, Data, Output};
 
 fn params(cpu: &mut Cpu) -> &mut [f64] {
@@ -276,7 +276,7 @@ fn relaxed(v: &[f64]) -> f64 {
 fn layer(shifts: u32) -> (Vec<u32>, u32, usize) {
     let (cin, cout, taps) = (8, 32, 9);
     let count = cin * cout * taps;
-    let (words, groups) = table(&[Segment { base: 0, stride: count, cin, cout, taps, w: 0, plain: false }]);
+    let (words, groups) = table(&[Segment { base: 0, stride: count, cin, cout, taps, w: 0, plain: false, aux: 0 }]);
     (words, groups, (count * (shifts + 2)) as usize)
 }
 
@@ -363,6 +363,35 @@ fn sgd_is_pytorchs() {
                 // The settings are f32: 0.9 and 0.1 carry 3e-8.
                 assert!((w - want).abs() <= 2e-7, "nesterov {nesterov}, step {step}, word {i}: {w}, not {want}");
             }
+        }
+    }
+}
+
+/// Seven steps of PyTorch's Adam and RAdam from bias-corrected moments: w = 1, lr 0.1, weight decay 0.1. RAdam's first five steps have no
+/// second moment.
+#[test]
+fn adam_and_radam_are_pytorchs() {
+    let gradients = [0.5, -0.25, 1.0, 0.5, -2.0, 0.75, 0.1];
+    let base = AdamParams { len4: 1, latents: 1, latent_rate: 1.0, decay: 0.1, ..Default::default() };
+    let by_hand = [
+        [0.900000002, 0.854441367, 0.7815044, 0.702879381, 0.708705539, 0.696355465, 0.682174662],
+        [0.94, 0.919789474, 0.86674228, 0.812060824, 0.817588117, 0.817250369, 0.816757452],
+    ];
+    for (radam, want) in [false, true].into_iter().zip(by_hand) {
+        let new = |v: f64| Output::new(Data::F32(vec![v; 4]), false);
+        let (mut params, mut first, mut second) = (new(1.0), new(0.0), new(0.0));
+        for (t, (g, want)) in (1..).zip(gradients.into_iter().zip(want)) {
+            let p = if radam { base.radam(0.1, t) } else { base.adam(0.1, t) };
+            let grads = Data::F32(vec![g; 4]);
+            let outputs = [&mut params, &mut first, &mut second].map(Arg::Out);
+            AnyKernel::twin(
+                &Adam,
+                bytemuck::bytes_of(&p),
+                &mut Args(std::iter::once(Arg::In(&grads)).chain(outputs).collect()),
+            );
+            let w = params.data.f32()[3];
+            // The settings are f32.
+            assert!((w - want).abs() <= 5e-7, "RAdam {radam}, step {t}: {w}, not {want}");
         }
     }
 }

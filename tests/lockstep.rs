@@ -9,7 +9,8 @@ use s3gpu::gpu;
 use s3gpu::graph::{Graph, Options, RungChoice, Shape, Vars, lower};
 use s3gpu::kernels::AnyKernel;
 use s3gpu::kernels::conv::{ADD, Family, GATE, rungs};
-use s3gpu::methods::MethodSpec;
+use s3gpu::kernels::optim::Optimizer;
+use s3gpu::methods::{METHODS, MethodSpec};
 use s3gpu::model::resnet::ModelOptions;
 use s3gpu::model::{Arch, Shortcut};
 use s3gpu::train::Engine;
@@ -101,6 +102,46 @@ fn every_dispatch_of_a_training_step_agrees_with_its_twin() {
                 println!("{name}, {} images: {dispatch}: {} wrong, the first {:?}", indices.len(), bad.len(), bad[0]);
             }
             assert!(failures.is_empty(), "{name}: {} of {} dispatches", failures.len(), engine.dispatches());
+        }
+    }
+}
+
+#[test]
+fn every_method_and_optimizer_agrees_with_its_twins() {
+    let optimizers = [Optimizer::Sgd, Optimizer::Adam, Optimizer::RAdam];
+    for (i, method) in METHODS.iter().enumerate() {
+        let method = MethodSpec { method: *method, bits: method.default_bits() };
+        let graph = imagenet_parts(method);
+        // Each method with two optimizers in turn, so that each optimizer meets several.
+        for optimizer in [optimizers[0], optimizers[1 + i % 2]] {
+            let name = format!("{}, {optimizer:?}", method.title());
+            let on = Options { optimizer, decay: 0.01, alpha: 0.01, latent_rate: 3.0, ..options(3) };
+            let mut engine = engine(&graph, &on);
+            let fresh = lower(&graph, &on).unwrap_or_else(|e| panic!("{e}"));
+            let mut values = lively(&graph, &fresh, 23);
+            values.freeze(&graph, &fresh.layout, 0.5);
+            engine.load(&values);
+            let records = records(graph.nodes[0].shape, 10, 6);
+            for indices in [&[0, 1, 2][..], &[3, 4]] {
+                let failures = engine.checked_step(&records, indices, 0.1).unwrap_or_else(|e| panic!("{e}"));
+                for (dispatch, bad) in &failures {
+                    println!("{name}: {dispatch}: {} wrong, the first {:?}", bad.len(), bad[0]);
+                }
+                assert!(failures.is_empty(), "{name}: {} of {} dispatches", failures.len(), engine.dispatches());
+            }
+            let after = engine.values().unwrap_or_else(|e| panic!("{e}"));
+            let momenta = engine.momenta().unwrap_or_else(|e| panic!("{e}"));
+            let moves = |t: &&String| after.0[*t].data != values.0[*t].data;
+            assert!(after.0.keys().filter(|t| t.starts_with("basic.conv")).any(|t| moves(&t)), "{name}: nothing moved");
+            for (flags, frozen) in after.0.iter().filter(|(t, _)| t.ends_with(".frozen")) {
+                let weight = flags.replace(".frozen", ".weight");
+                let momentum = &momenta.0[&format!("optimizer.momentum.{weight}")].data;
+                let (before, now) = (&values.0[&weight].data, &after.0[&weight].data);
+                for i in (0..frozen.data.len()).filter(|i| frozen.data[*i] == 1.0) {
+                    assert_eq!((now[i], momentum[i]), (before[i], 0.0), "{name}: {weight} {i}");
+                }
+                assert!(before != now, "{name}: no free weight of {weight} moved");
+            }
         }
     }
 }

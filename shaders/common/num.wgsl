@@ -5,6 +5,12 @@ fn pow2i(e: i32) -> f32 {
     return bitcast<f32>(u32(e + 127) << 23u);
 }
 
+// round(log2 x) for normal x > 0, exactly: up from √2 on.
+fn round_log2(x: f32) -> i32 {
+    let bits = bitcast<u32>(x);
+    return i32(bits >> 23u) - 127 + select(0, 1, (bits & 0x007fffffu) > 0x3504f3u);
+}
+
 // e^x for x ≤ 0, within 2 ulps; 0 below −87, where f32 runs out of normal numbers.
 fn exp_neg(x: f32) -> f32 {
     if (x < -87.0) {

@@ -1,5 +1,5 @@
 // Which layer a workgroup works on, for dispatches that cover all layers at once: those of a method, and those that stay plain.
-// `table` holds, for each workgroup, the index of its segment; behind these words the segments, eleven words each.
+// `table` holds, for each workgroup, the index of its segment; behind these words the segments, twelve words each.
 struct Segment {
     base: u32,    // first latent in the parameter slab
     stride: u32,  // words from one latent tensor to the next
@@ -12,12 +12,18 @@ struct Segment {
     group: u32,   // first workgroup
     taps: u32,    // kh · kw
     plain: u32,   // 1: its one latent is the weight
+    aux: u32,     // first word of what else the method keeps for the layer: scales, flags
 }
 
 fn segment_of(group: u32, groups: u32) -> Segment {
-    let s = groups + 11u * table[group];
+    let s = groups + 12u * table[group];
+    return segment_at(s);
+}
+
+// The segment that begins at this word.
+fn segment_at(s: u32) -> Segment {
     return Segment(table[s], table[s + 1u], table[s + 2u], table[s + 3u], table[s + 4u], table[s + 5u],
-        table[s + 6u], table[s + 7u], table[s + 8u], table[s + 9u], table[s + 10u]);
+        table[s + 6u], table[s + 7u], table[s + 8u], table[s + 9u], table[s + 10u], table[s + 11u]);
 }
 
 // A weight of a layer. Latents are ordered [kh, kw, Cin, Cout] without padding.

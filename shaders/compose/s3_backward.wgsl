@@ -30,8 +30,8 @@ fn s3_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
             grads[s.base + i] = g;
             continue;
         }
-        let gates = s3_gates(s, i, T);
-        let power = pow2i(i32(s3_shift(gates, T)));
+        let gates = shift_gates(s, i, 2u, T);
+        let power = pow2i(i32(shift_exponent(gates, T)));
         let sparse = params[s.base + s.stride + i];
         let signed_power = select(-power, power, params[s.base + i] >= 0.0);
         let kept = sparse > 0.0;
@@ -39,7 +39,7 @@ fn s3_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
         grads[s.base + s.stride + i] = g * signed_power - select(0.0, p.alpha, sparse < 0.0);
         let ds = select(0.0, g * signed_power * 0.6931471805599453, kept);
         for (var t = 1u; t <= T; t++) {
-            grads[s.base + (1u + t) * s.stride + i] = s3_shift_gradient(gates, t, T, ds);
+            grads[s.base + (1u + t) * s.stride + i] = shift_gradient(gates, t, T, ds);
         }
     }
 }

@@ -27,7 +27,7 @@ fn s3_compose(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
             weight_t[transposed_index(s, at)] = params[s.base + i];
             continue;
         }
-        let power = pow2i(i32(s3_shift(s3_gates(s, i, T), T)));
+        let power = pow2i(i32(shift_exponent(shift_gates(s, i, 2u, T), T)));
         let signed_power = select(-power, power, params[s.base + i] >= 0.0);
         let w = select(0.0, signed_power, params[s.base + s.stride + i] > 0.0);
         weight[weight_index(s, at)] = w;

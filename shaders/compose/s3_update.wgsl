@@ -19,15 +19,6 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> velocity: array<f32>;  // as params
 @group(0) @binding(5) var<storage, read_write> part: array<f32>;      // [groups] at out: Σ max(−sparse, 0)
 
-fn advance(at: u32, gradient: f32, rate: f32) {
-    let w = params[at];
-    let g = fma(p.decay, w, gradient);
-    let v = fma(p.momentum, velocity[at], g);
-    let d = select(v, fma(p.momentum, v, g), p.nesterov == 1u);
-    velocity[at] = v;
-    params[at] = fma(-rate, d, w);
-}
-
 @compute @workgroup_size(64)
 fn s3_update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32) {
@@ -43,8 +34,8 @@ fn s3_update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
                 advance(s.base + i, g, p.plain_rate);
                 continue;
             }
-            let gates = s3_gates(s, i, T);
-            let power = pow2i(i32(s3_shift(gates, T)));
+            let gates = shift_gates(s, i, 2u, T);
+            let power = pow2i(i32(shift_exponent(gates, T)));
             let sparse = params[s.base + s.stride + i];
             let signed_power = select(-power, power, params[s.base + i] >= 0.0);
             let kept = sparse > 0.0;
@@ -53,7 +44,7 @@ fn s3_update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
             advance(s.base + s.stride + i, g * signed_power - select(0.0, p.alpha, sparse < 0.0), p.rate);
             let ds = select(0.0, g * signed_power * 0.6931471805599453, kept);
             for (var t = 1u; t <= T; t++) {
-                advance(s.base + (1u + t) * s.stride + i, s3_shift_gradient(gates, t, T, ds), p.rate);
+                advance(s.base + (1u + t) * s.stride + i, shift_gradient(gates, t, T, ds), p.rate);
             }
         }
     }

@@ -10,7 +10,8 @@ use serde::Serialize;
 use toml::Table;
 
 use crate::error::Result;
-use crate::methods::LatentInit;
+use crate::kernels::optim::Optimizer;
+use crate::methods::{LatentInit, Scale};
 use crate::model::Shortcut;
 use crate::train::layers::{Layer, Origin, keys};
 use crate::train::{Config, Schedule};
@@ -41,22 +42,26 @@ pub(super) struct Settings {
     /// Shortcut of the CIFAR networks
     #[arg(long, value_enum)]
     shortcut: Option<Shortcut>,
-    /// Training method: fp32 or s3
+    /// Training method: fp32, s3, denseshift, deepshift-q, deepshift-ps, inq, twn or bwn
     #[arg(long)]
     method: Option<String>,
-    /// Bits a weight (s3: 2, 3 or 4) [default: the method's own, 3 for s3]
+    /// Bits a weight: 2 to 4 (s3, denseshift), 2 to 6 (deepshift-q, deepshift-ps), 3 to 5 (inq) [default: the method's own, 3 for s3]
     #[arg(long)]
     bits: Option<u32>,
+    /// Scale of twn and bwn beside the levels; `none` makes BinaryConnect of bwn [default: mean]
+    #[arg(long, value_enum)]
+    scale: Option<Scale>,
     /// How latents start
     #[arg(long, value_enum)]
     latent_init: Option<LatentInit>,
-    /// Factor on the latents' learning rate
+    /// Factor on the latents' learning rate, of s3 and denseshift
     #[arg(long)]
     latent_lr: Option<f32>,
     /// Factor of the dense-weight regularizer
     #[arg(long)]
     dense_reg: Option<f32>,
-    /// Start from these weights (safetensors with PyTorch's names, or the S3 authors')
+    /// Start from these weights (safetensors with PyTorch's names, or the authors' of S3 and DenseShift); fp32 ones are brought to the
+    /// method's levels first
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
     /// Epochs; also the schedule's horizon
@@ -65,6 +70,9 @@ pub(super) struct Settings {
     /// Images in a step
     #[arg(long)]
     batch_size: Option<u32>,
+    /// What makes a step of the gradients
+    #[arg(long, value_enum)]
+    optimizer: Option<Optimizer>,
     /// Learning rate
     #[arg(long)]
     lr: Option<f32>,
@@ -74,7 +82,7 @@ pub(super) struct Settings {
     /// Epochs over which the learning rate rises at the start
     #[arg(long, value_name = "EPOCHS")]
     warmup: Option<f64>,
-    /// Momentum
+    /// SGD's momentum
     #[arg(long)]
     momentum: Option<f32>,
     /// Nesterov momentum

@@ -77,6 +77,9 @@ impl Observer for View {
         self.last_line = Instant::now();
         self.line(&evaluation(r, train, seconds, self.epochs));
     }
+    fn froze(&mut self, share: f64) {
+        self.line(&format!("{} % of each layer's weights are frozen", 100.0 * share));
+    }
     fn eval_int(&mut self, outcome: &Result<EvalRecord>, seconds: f64) {
         self.line(&integers(outcome, seconds, self.epochs));
     }

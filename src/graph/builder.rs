@@ -125,7 +125,7 @@ pub enum LayerKind {
 }
 
 /// A layer with parameters.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
     /// PyTorch's module name, as `layer1.0.conv1`.
     pub name: String,
@@ -160,6 +160,24 @@ impl Graph {
     /// Logits of the last node.
     pub fn classes(&self) -> u32 {
         self.nodes.last().map_or(0, |n| n.shape.c)
+    }
+
+    /// The same network with plain fp32 weights in every layer.
+    pub fn with_all_fp32(&self) -> Self {
+        let mut plain = self.clone();
+        for layer in &mut plain.layers {
+            if let LayerKind::Conv { method, .. } = &mut layer.kind {
+                *method = MethodSpec::FP32;
+            }
+        }
+        plain
+    }
+
+    /// The name of the batch norm that takes a convolution's output.
+    pub fn norm_behind(&self, layer: LayerId) -> Option<&str> {
+        let conv = self.nodes.iter().position(|n| matches!(n.op, Op::Conv { layer: l, .. } if l == layer))?;
+        let norm = |n: &&Node| matches!(n.op, Op::BatchNorm { .. }) && n.inputs == [conv];
+        self.nodes.iter().find(norm).map(|n| &n.name[..])
     }
 
     fn push(&mut self, name: &str, op: Op, inputs: Vec<NodeId>, shape: Shape) -> NodeId {

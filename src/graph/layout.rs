@@ -2,7 +2,8 @@
 //!
 //! Layers are dealt into groups such that a group's parameter slab fits the adapter's largest binding. A group owns six buffers:
 //! parameters, their gradients, their momenta (the same offsets in all three), and W, W transposed and dL/dW (padded channels, the
-//! same offsets in all three). Running batch-norm values lie in one state buffer.
+//! same offsets in all three). Running batch-norm values and methods'
+//! flags lie in one state buffer.
 
 use super::builder::{Graph, LayerId, LayerKind};
 use crate::methods::MethodSpec;
@@ -12,7 +13,7 @@ use crate::methods::MethodSpec;
 pub enum Role {
     /// Trained: a weight, a latent, a bias.
     Param,
-    /// Running mean or variance.
+    /// Running mean or variance, or a method's flag: no optimizer touches it.
     State,
 }
 
@@ -125,6 +126,19 @@ fn parameters(kind: &LayerKind) -> Vec<(String, Vec<usize>)> {
     }
 }
 
+/// The tensors of a layer that no optimizer touches: name suffix and PyTorch shape.
+fn states(kind: &LayerKind) -> Vec<(String, Vec<usize>)> {
+    let all = |names: &[&str], shape: &[usize]| names.iter().map(|n| (n.to_string(), shape.to_vec())).collect();
+    match kind {
+        LayerKind::Conv { shape, method } => {
+            let [cout, cin, k] = [shape.cout, shape.cin, shape.k].map(|d| d as usize);
+            all(method.method.flags(), &[cout, cin, k, k])
+        }
+        LayerKind::BatchNorm { channels } => all(&["running_mean", "running_var"], &[*channels as usize]),
+        LayerKind::Linear { .. } => Vec::new(),
+    }
+}
+
 /// Words of the padded W.
 fn padded(kind: &LayerKind) -> u32 {
     match kind {
@@ -176,10 +190,8 @@ impl Layout {
                 if at <= 1 {
                     group.latents = group.params;
                 }
-                if let LayerKind::BatchNorm { .. } = layer.kind {
-                    place.state = layout.state;
-                    layout.state += 2 * place.stride;
-                }
+                place.state = layout.state;
+                layout.state += place.stride * states(&layer.kind).len() as u32;
             }
         }
         layout.name_tensors(graph);
@@ -196,10 +208,8 @@ impl Layout {
             for (i, (suffix, shape)) in parameters(&layer.kind).into_iter().enumerate() {
                 add(&suffix, shape, Role::Param, i, place.params);
             }
-            if let LayerKind::BatchNorm { channels } = layer.kind {
-                for (i, suffix) in ["running_mean", "running_var"].into_iter().enumerate() {
-                    add(suffix, vec![channels as usize], Role::State, i, place.state);
-                }
+            for (i, (suffix, shape)) in states(&layer.kind).into_iter().enumerate() {
+                add(&suffix, shape, Role::State, i, place.state);
             }
         }
     }

@@ -15,6 +15,8 @@ pub struct Vars {
     pub epoch: u32,
     /// Slot of the metrics ring.
     pub slot: u32,
+    /// Training steps done before this one.
+    pub step: u32,
     /// Learning rate.
     pub rate: f32,
 }

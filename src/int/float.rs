@@ -152,8 +152,10 @@ impl FloatNet {
                     let LayerKind::Conv { shape, method } = graph.layers[layer].kind else {
                         return Err(Error::shape(&node.name, "a convolution's layer has no weight"));
                     };
+                    // Flags lie behind the latents.
                     let latents: Vec<_> = tensors(layer).iter().map(|t| &t.data[..]).collect();
-                    let weight = method.method.weight(method.bits, &latents);
+                    let latents = &latents[..method.method.latents(method.bits).len()];
+                    let weight = method.method.weight(method.bits, shape, latents);
                     let levels = method.method.levels(method.bits, &weight);
                     let taps = (shape.k * shape.k) as usize;
                     let weight = taps_first(&weight, shape.cin as usize, taps);

@@ -186,7 +186,7 @@ impl Folding<'_> {
         let scales: Vec<f64> = weight.chunks_exact(rows).map(scale).collect();
         let coded = weight.chunks_exact(rows).zip(&scales).map(|(row, scale)| quantize(levels, *scale, row));
         let codes = coded.collect::<Result<Vec<_>, f32>>().map_err(|w| format!("weight {w} is on no level"))?.concat();
-        let has_zero = levels.table.contains(&None);
+        let has_zero = levels.has_zero();
         let zeros = weight.iter().filter(|w| **w == 0.0).count();
         if zeros > 0 && !has_zero {
             notes.push(format!("{name}: {zeros} zeros became the smallest level, as its method has no zero"));

@@ -61,6 +61,11 @@ impl Levels {
         Self::new(1, [Some(0)], 0, true)
     }
 
+    /// Whether one of them is zero.
+    pub fn has_zero(&self) -> bool {
+        self.table.contains(&None)
+    }
+
     /// The table's index of a magnitude divided by its scale, 2^exponent and the channel's; none where it is no level. Where
     /// there is no zero, a zero is the smallest level.
     pub fn index(&self, magnitude: f64) -> Option<u8> {

@@ -4,8 +4,9 @@
 
 use rand_chacha::ChaCha8Rng;
 
+use super::convert::{Fit, gated};
 use super::levels::Levels;
-use super::{Bound, LatentInit, Method, WeightShape, normal};
+use super::{Bound, Converted, LatentInit, Method, WeightShape, normal};
 use crate::graph::{Call, Vars};
 use crate::kernels::compose::s3::{
     S3Backward, S3Compose, S3Params, S3Regularizer, S3RegularizerParams, S3Update, S3UpdateParams,
@@ -26,6 +27,9 @@ impl Method for S3 {
     }
     fn bits(&self) -> &'static [u32] {
         &[2, 3, 4]
+    }
+    fn default_bits(&self) -> u32 {
+        3
     }
     fn latents(&self, bits: u32) -> Vec<String> {
         let shift = (1..=shifts(bits)).map(|t| format!("shift{t}"));
@@ -50,7 +54,14 @@ impl Method for S3 {
             _ => self.latents(bits),
         }
     }
-    fn weight(&self, _: u32, latents: &[&[f32]]) -> Vec<f32> {
+    fn convert(&self, bits: u32, shape: WeightShape, weight: &[f32]) -> Converted {
+        let fit = Fit::new(weight, &Levels::s3(bits));
+        let gate = shape.init_std() as f32;
+        let sparse = fit.levels.iter().map(|l| if l.is_some() { gate } else { -gate }).collect();
+        let latents = [weight.to_vec(), sparse].into_iter().chain(gated(&fit.levels, shifts(bits), gate)).collect();
+        Converted { latents, factor: fit.factor }
+    }
+    fn weight(&self, _: u32, _: WeightShape, latents: &[&[f32]]) -> Vec<f32> {
         let weight = |i: usize| {
             let shift = latents[2..].iter().fold(0, |s, gate| if gate[i] > 0.0 { s + 1 } else { 0 });
             let sign = if latents[0][i] >= 0.0 { 1.0 } else { -1.0 };
@@ -58,9 +69,9 @@ impl Method for S3 {
         };
         (0..latents[0].len()).map(weight).collect()
     }
-    fn compose(&self, bits: u32, b: &Bound) -> Call {
+    fn compose(&self, bits: u32, b: &Bound) -> Vec<Call> {
         let params = S3Params { groups: b.groups, shifts: shifts(bits), alpha: 0.0 };
-        Call::fixed(&S3Compose, &[b.table, b.params, b.weight, b.weight_t], params)
+        vec![Call::fixed(&S3Compose, &[b.table, b.params, b.weight, b.weight_t], params)]
     }
     fn backward(&self, bits: u32, b: &Bound, alpha: f32) -> Call {
         let params = S3Params { groups: b.groups, shifts: shifts(bits), alpha };

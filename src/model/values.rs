@@ -8,15 +8,19 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::error::{Error, Result};
 use crate::files::tensors::{Tensor, TensorFile};
-use crate::graph::{Graph, LayerKind, Layout};
-use crate::methods::LatentInit;
+use crate::graph::{Graph, Layer, LayerKind, Layout};
+use crate::methods::{Converted, LatentInit, MethodSpec};
 
 /// Every parameter and running value of a network.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Values(pub BTreeMap<String, Tensor>);
 
-/// Where a run keeps what its optimizer needs.
+/// Where a run keeps what its optimizer needs: names begin so, and go on with what it is and whose.
+pub const OPTIMIZER_PREFIX: &str = "optimizer.";
+/// Momenta, or first moments.
 pub const MOMENTUM_PREFIX: &str = "optimizer.momentum.";
+/// Second moments.
+pub const SECOND_PREFIX: &str = "optimizer.second.";
 
 impl Values {
     /// Fresh values: convolutions and latents ~ N(0, 2/(k·k·Cout)), batch norm 1 and 0, the classifier U(±1/√fan-in).
@@ -25,7 +29,10 @@ impl Values {
         let mut values = BTreeMap::new();
         for (id, layer) in graph.layers.iter().enumerate() {
             let fresh: Vec<Vec<f32>> = match layer.kind {
-                LayerKind::Conv { shape, method } => method.method.init(method.bits, shape, how, &mut rng),
+                LayerKind::Conv { shape, method } => {
+                    let flags = method.method.flags().iter().map(|_| vec![0.0; shape.count()]);
+                    method.method.init(method.bits, shape, how, &mut rng).into_iter().chain(flags).collect()
+                }
                 LayerKind::BatchNorm { channels } => [1.0, 0.0, 0.0, 1.0].map(|v| vec![v; channels as usize]).to_vec(),
                 LayerKind::Linear { features, classes } => {
                     let bound = 1.0 / f64::from(features).sqrt();
@@ -69,7 +76,7 @@ impl Values {
             }
             used.insert(name);
         }
-        let extra = file.tensors.keys().filter(|n| !used.contains(*n) && !n.starts_with(MOMENTUM_PREFIX));
+        let extra = file.tensors.keys().filter(|n| !used.contains(*n) && !n.starts_with(OPTIMIZER_PREFIX));
         wrong.extend(extra.map(|n| format!("unexpected {n}")));
         if let (true, Some(name)) = (wrong.is_empty(), not_finite.first()) {
             let what = format!("{} of its tensors hold values that are not finite, {name} first", not_finite.len());
@@ -85,6 +92,60 @@ impl Values {
         }
         let what = format!("its tensors are not those of this model and method:\n    {list}");
         Err(Error::checkpoint(path, what, "check --model, --method, --bits, --shortcut and --width against the file's"))
+    }
+
+    /// To start from: as [`Values::from_file`], or where the file is a plain fp32 network's and this one is not, its weights brought to the
+    /// methods' levels. A file that does not say its method counts as fp32 where it has no latents of the network's methods but `weight`.
+    ///
+    /// # Errors
+    /// As [`Values::from_file`].
+    pub fn start_from(graph: &Graph, layout: &Layout, file: &TensorFile, path: &Path) -> Result<Self> {
+        let is_fp32 = match file.meta.get("method") {
+            Some(method) => method == MethodSpec::FP32.method.name(),
+            None => !graph.layers.iter().any(|layer| has_latents(layer, file)),
+        };
+        let plain = graph.with_all_fp32();
+        if !is_fp32 || plain.layers == graph.layers {
+            return Self::from_file(graph, layout, file, path);
+        }
+        Ok(Self::from_file(&plain, &Layout::new(&plain, u64::MAX), file, path)?.converted(graph, layout))
+    }
+
+    /// The values of a plain fp32 network, brought to the levels of the methods of `graph`; the running values of the batch norm behind each
+    /// layer follow its scale. Nothing is frozen.
+    fn converted(mut self, graph: &Graph, layout: &Layout) -> Self {
+        for (id, layer) in graph.layers.iter().enumerate() {
+            let LayerKind::Conv { shape, method } = layer.kind else { continue };
+            let Some(Tensor { data, .. }) = self.0.remove(&format!("{}.weight", layer.name)) else { continue };
+            let Converted { latents, factor } = method.method.convert(method.bits, shape, &data);
+            let flags = method.method.flags().iter().map(|_| vec![0.0; shape.count()]);
+            let tensors = layout.tensors.iter().filter(|t| t.layer == id);
+            for (t, data) in tensors.zip(latents.into_iter().chain(flags)) {
+                self.0.insert(t.name.clone(), Tensor { shape: t.shape.clone(), data });
+            }
+            let Some(norm) = graph.norm_behind(id) else { continue };
+            for (value, factor) in [("running_mean", factor), ("running_var", factor * factor)] {
+                let tensor = self.0.get_mut(&format!("{norm}.{value}"));
+                tensor.into_iter().flat_map(|t| &mut t.data).for_each(|v| *v = (f64::from(*v) * factor) as f32);
+            }
+        }
+        self
+    }
+
+    /// Freezes the largest weights of each layer whose method freezes them, up to this share.
+    pub fn freeze(&mut self, graph: &Graph, layout: &Layout, share: f64) {
+        for (id, layer) in graph.layers.iter().enumerate() {
+            let LayerKind::Conv { method, .. } = layer.kind else { continue };
+            if method.method.portions().is_empty() {
+                continue;
+            }
+            let names: Vec<_> = layout.tensors.iter().filter(|t| t.layer == id).map(|t| &t.name).collect();
+            let [weight, flags] = &names[..] else { continue };
+            let mut frozen = std::mem::take(&mut self.0.get_mut(*flags).expect("a tensor of the layout").data);
+            let weight = &mut self.0.get_mut(*weight).expect("a tensor of the layout").data;
+            method.method.freeze(method.bits, share, weight, &mut frozen);
+            self.0.get_mut(*flags).expect("a tensor of the layout").data = frozen;
+        }
     }
 
     /// The words of each buffer that the tensors of `layout` lie in, as `(is state, group) → words`.
@@ -112,6 +173,13 @@ impl Values {
             self.0.insert(format!("{prefix}{}", t.name), Tensor { shape: t.shape.clone(), data });
         }
     }
+}
+
+/// Whether a file has a latent of the layer's method, other than a `weight`.
+fn has_latents(layer: &Layer, file: &TensorFile) -> bool {
+    let LayerKind::Conv { method, .. } = layer.kind else { return false };
+    let own = method.method.latents(method.bits).into_iter().chain(method.method.foreign_names(method.bits));
+    own.filter(|n| n != "weight").any(|n| file.tensors.contains_key(&format!("{}.{n}", layer.name)))
 }
 
 /// A latent's name in its method's authors' files.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::engine::Figures;
@@ -10,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
 use crate::graph::RungChoice;
 use crate::kernels::registry;
-use crate::methods::MethodSpec;
-use crate::model::values::MOMENTUM_PREFIX;
+use crate::methods::{MethodSpec, Scale};
+use crate::model::values::OPTIMIZER_PREFIX;
 use crate::model::{Arch, Shortcut, Values};
 
 /// What every weight file says about its network. All values are strings in the file; lists are comma-separated.
@@ -94,7 +95,10 @@ impl Identity {
         let bits: u32 = bits_text.parse().map_err(|_| bad("bits", bits_text))?;
         let method = need("method")?;
         let spec = MethodSpec::find(method, (bits != 0).then_some(bits));
-        let method = spec.map_err(|_| bad("method and bits", &format!("{method}, {bits_text}")))?;
+        let spec = spec.map_err(|_| bad("method and bits", &format!("{method}, {bits_text}")))?;
+        let scale =
+            get("scale").map(|text| Scale::from_str(text, false).map_err(|_| bad("scale", text))).transpose()?;
+        let method = spec.with_scale(scale).map_err(|_| bad("scale", get("scale").unwrap_or_default()))?;
         let shortcut = match get("shortcut") {
             None | Some("pad") => Shortcut::Pad,
             Some("conv") => Shortcut::Conv,
@@ -128,6 +132,7 @@ impl Identity {
             ("classes", classes.len().to_string()),
             ("class_names", classes.join(",")),
         ]);
+        meta.extend(self.method.method.scale().map(|scale| ("scale", scale.name().to_string())));
         for (key, values) in [("mean", &self.mean), ("std", &self.std)] {
             if let Some(v) = values {
                 meta.insert(key, list(v));
@@ -212,8 +217,7 @@ pub fn progress(file: &TensorFile, path: &Path) -> Result<Progress> {
 /// As [`progress`].
 pub fn split(mut file: TensorFile, path: &Path) -> Result<(TensorFile, Values, Progress)> {
     let progress = progress(&file, path)?;
-    let is_momentum = |name: &String| name.starts_with(MOMENTUM_PREFIX);
-    let momenta = file.tensors.extract_if(.., |name, _| is_momentum(name)).collect();
+    let momenta = file.tensors.extract_if(.., |name, _| name.starts_with(OPTIMIZER_PREFIX)).collect();
     Ok((file, Values(momenta), progress))
 }
 

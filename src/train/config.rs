@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::data::{self, Manifest, Reading};
 use crate::error::{Error, Result};
 use crate::graph::lower::RING_SLOTS;
-use crate::methods::{LatentInit, MethodSpec};
+use crate::kernels::optim::Optimizer;
+use crate::methods::{LatentInit, MethodSpec, Scale};
 use crate::model::Shortcut;
 
 /// How the learning rate falls.
@@ -54,6 +55,9 @@ pub struct Config {
     pub method: String,
     /// Bits a weight; 0 for fp32.
     pub bits: u32,
+    /// Scale beside the levels, where it is not the method's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
     /// How latents start.
     pub latent_init: LatentInit,
     /// Factor on the latents' learning rate.
@@ -70,6 +74,9 @@ pub struct Config {
     /// Parts that a step is computed in, one after the other.
     #[serde(default = "one")]
     pub accumulate: u32,
+    /// What makes a step of the gradients.
+    #[serde(default)]
+    pub optimizer: Optimizer,
     /// Learning rate.
     pub lr: f32,
     /// How it falls.
@@ -137,13 +144,13 @@ impl Config {
         self.batch_size.div_ceil(self.accumulate.max(1))
     }
 
-    /// The method at its bit width.
+    /// The method at its bit width, with its scale.
     ///
     /// # Errors
     /// [`Error::Usage`] for one that does not exist.
     pub fn method(&self) -> Result<MethodSpec> {
         let bits = (self.bits != 0).then_some(self.bits);
-        MethodSpec::find(&self.method, bits)
+        MethodSpec::find(&self.method, bits)?.with_scale(self.scale)
     }
 
     /// Checks every number.
@@ -221,9 +228,13 @@ impl Config {
         images.div_ceil(u64::from(self.batch_size))
     }
 
-    /// The learning rate of a step.
+    /// The learning rate of a step. Where the method freezes weights in portions, the schedule starts anew with each.
     pub fn rate(&self, step: u64, steps_per_epoch: u64) -> f64 {
-        let (epoch, epochs) = ((step / steps_per_epoch) as f64, self.epochs as f64);
+        let at = step / steps_per_epoch;
+        let starts = self.portion_starts();
+        let start = starts.iter().copied().rev().find(|s| *s <= at).unwrap_or(0);
+        let end = starts.iter().copied().find(|s| *s > at).unwrap_or(self.epochs);
+        let (epoch, epochs) = ((at - start) as f64, (end - start).max(1) as f64);
         let factor = match self.schedule {
             Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * epoch / epochs).cos()),
             Schedule::Step if epoch >= 0.75 * epochs => 0.01,
@@ -233,6 +244,36 @@ impl Config {
         let rise = self.warmup * steps_per_epoch as f64;
         let warm = if rise > 0.0 { ((step + 1) as f64 / rise).min(1.0) } else { 1.0 };
         f64::from(self.lr) * factor * warm
+    }
+
+    /// The epochs at which portions of the weights are frozen.
+    fn portion_starts(&self) -> Vec<u64> {
+        let portions = self.method().map_or(0, |m| m.method.portions().len() as u64);
+        (0..portions).map(|i| i * self.epochs / portions).collect()
+    }
+
+    /// The share of each layer's weights that is to be frozen before an epoch, where one is.
+    pub fn freezes(&self, epoch: u64) -> Option<f64> {
+        let portion = self.portion_starts().iter().position(|s| *s == epoch)?;
+        self.method().ok()?.method.portions().get(portion).copied()
+    }
+
+    /// Checks what a run needs to start: weights, where its method only finishes what others trained.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub fn check_start(&self) -> Result<()> {
+        let (method, portions) = (self.method()?, self.portion_starts().len() as u64);
+        if portions > 0 && self.init.is_none() {
+            let what = format!("--method {} quantizes weights that are trained already", method.method.name());
+            return Err(Error::usage(what, "give them with --init, an fp32 checkpoint of the same --model"));
+        }
+        if portions > self.epochs {
+            let what = format!("--epochs {} leaves a portion of the weights no epoch", self.epochs);
+            let hint = format!("{} freezes them in {portions} portions: give at least as many", method.method.name());
+            return Err(Error::usage(what, hint));
+        }
+        Ok(())
     }
 }
 
@@ -251,6 +292,7 @@ impl Default for Config {
             shortcut: Shortcut::Pad,
             method: "s3".into(),
             bits: 3,
+            scale: None,
             latent_init: LatentInit::Dense,
             latent_lr: 1.0,
             dense_reg: 1e-5,
@@ -258,6 +300,7 @@ impl Default for Config {
             epochs: 200,
             batch_size: 128,
             accumulate: 1,
+            optimizer: Optimizer::Sgd,
             lr: 0.1,
             schedule: Schedule::Cosine,
             warmup: 0.0,
@@ -298,6 +341,20 @@ mod tests {
         assert_eq!(rates(&c), [0.1, 0.1, 0.1, 0.01, 0.001, 0.001]);
         (c.schedule, c.warmup) = (Schedule::Constant, 2.0);
         assert_eq!(rates(&c), [0.005, 0.05, 0.055, 0.1, 0.1, 0.1]);
+    }
+
+    #[test]
+    fn portions_start_the_schedule_anew() {
+        let c = Config { method: "inq".into(), bits: 5, epochs: 10, init: Some("w".into()), ..Config::default() };
+        c.check_start().unwrap();
+        let frozen: Vec<_> = (0..10).filter_map(|e| Some((e, c.freezes(e)?))).collect();
+        assert_eq!(frozen, [(0, 0.5), (2, 0.75), (5, 0.875), (7, 1.0)]);
+        let rates = [0, 10, 20, 30, 50, 70].map(|s| (c.rate(s, 10) * 1e4).round() / 1e4);
+        assert_eq!(rates, [0.1, 0.05, 0.1, 0.075, 0.1, 0.1]);
+        for (c, words) in [(Config { init: None, ..c.clone() }, "--init"), (Config { epochs: 3, ..c }, "--epochs 3")] {
+            let e = c.check_start().unwrap_err();
+            assert!(e.exit_code() == 2 && e.to_string().contains(words), "{e}");
+        }
     }
 
     #[test]

@@ -6,12 +6,12 @@ use std::time::Instant;
 use crate::data::{Ahead, Source, View};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::graph::layout::GroupSize;
+use crate::graph::layout::{GroupSize, NamedTensor};
 use crate::graph::lower::{GroupBuffers, Options, RING_SLOTS, lower};
 use crate::graph::{Executor, Graph, Layout, Role, Vars};
 use crate::kernels::loss::RING_WORDS;
 use crate::model::Values;
-use crate::model::values::MOMENTUM_PREFIX;
+use crate::model::values::{MOMENTUM_PREFIX, SECOND_PREFIX};
 
 /// Sections of the plan.
 const TRAIN: usize = 0;
@@ -66,6 +66,8 @@ pub struct Engine {
     max_n: u32,
     classes: usize,
     accumulate: u32,
+    /// Training steps done, a resumed run's earlier ones included.
+    pub steps_done: u32,
     /// Slots of the ring in use, and how many of them each step or evaluation batch has.
     pending: u32,
     steps: Vec<u32>,
@@ -102,6 +104,7 @@ impl Engine {
             max_n: options.batch,
             classes: graph.classes() as usize,
             accumulate: options.accumulate.max(1),
+            steps_done: 0,
             pending: 0,
             steps: Vec::new(),
             in_flight: VecDeque::new(),
@@ -133,22 +136,42 @@ impl Engine {
     /// The plan's section of an evaluation batch, whose weights the last training step composed.
     pub const EVAL: usize = EVAL;
 
-    /// Loads parameters and running values; momenta become zero.
+    /// Loads parameters and running values; momenta and second moments become zero.
     pub fn load(&self, values: &Values) {
         for (i, (b, size)) in self.groups.iter().zip(&self.layout.groups).enumerate() {
             let words = size.params as usize;
             self.exec.write(b.params, &values.slab(&self.layout, Role::Param, i, words));
-            self.exec.write(b.momenta, &vec![0; words]);
+            [Some(b.momenta), b.second].into_iter().flatten().for_each(|slab| self.exec.write(slab, &vec![0; words]));
         }
         self.exec.write(self.state, &values.slab(&self.layout, Role::State, 0, self.layout.state as usize));
     }
 
-    /// Loads momenta, by the names that [`Engine::momenta`] gives.
-    pub fn load_momenta(&self, momenta: &Values) {
-        let strip = |(k, v): (&String, &_)| Some((k.strip_prefix(MOMENTUM_PREFIX)?.to_string(), Clone::clone(v)));
-        let plain = Values(momenta.0.iter().filter_map(strip).collect());
-        for (i, (b, size)) in self.groups.iter().zip(&self.layout.groups).enumerate() {
-            self.exec.write(b.momenta, &plain.slab(&self.layout, Role::Param, i, size.params as usize));
+    /// Loads momenta and second moments, by the names that [`Engine::momenta`] gives.
+    ///
+    /// # Errors
+    /// The name of one that is missing or of another shape.
+    pub fn load_momenta(&self, momenta: &Values) -> std::result::Result<(), String> {
+        for (prefix, pick) in self.moments() {
+            let strip = |(k, v): (&String, &_)| Some((k.strip_prefix(prefix)?.to_string(), Clone::clone(v)));
+            let plain = Values(momenta.0.iter().filter_map(strip).collect());
+            let params = self.layout.tensors.iter().filter(|t| t.role == Role::Param);
+            let missing = |t: &&NamedTensor| plain.0.get(&t.name).is_none_or(|m| m.shape != t.shape);
+            if let Some(t) = params.into_iter().find(missing) {
+                return Err(format!("{prefix}{}", t.name));
+            }
+            for (i, (b, size)) in self.groups.iter().zip(&self.layout.groups).enumerate() {
+                self.exec.write(pick(b), &plain.slab(&self.layout, Role::Param, i, size.params as usize));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the optimizer keeps for each parameter: name prefix, and where.
+    fn moments(&self) -> Vec<(&'static str, fn(&GroupBuffers) -> usize)> {
+        let first: (_, fn(&GroupBuffers) -> usize) = (MOMENTUM_PREFIX, |b| b.momenta);
+        match self.groups.iter().all(|b| b.second.is_some()) {
+            true => vec![first, (SECOND_PREFIX, |b| b.second.expect("asked before"))],
+            false => vec![first],
         }
     }
 
@@ -171,12 +194,16 @@ impl Engine {
         Ok(values)
     }
 
-    /// The optimizer's momenta, under prefixed names.
+    /// The optimizer's momenta and second moments, under prefixed names.
     ///
     /// # Errors
     /// As [`Gpu::wait`].
     pub fn momenta(&self) -> Result<Values> {
-        self.slabs(|b| b.momenta, MOMENTUM_PREFIX)
+        let mut all = Values::default();
+        for (prefix, pick) in self.moments() {
+            all.0.extend(self.slabs(pick, prefix)?.0);
+        }
+        Ok(all)
     }
 
     /// Gradients of the last step, the regularizer's part included, weight decay not. Those of latents that a fused update takes care of
@@ -235,7 +262,8 @@ impl Engine {
         if self.is_full() {
             return Err(Error::usage("no room for a step's figures", "call Engine::figures once Engine::is_full"));
         }
-        let base = Vars { total: indices.len() as u32, epoch, rate, ..Vars::default() };
+        let base = Vars { total: indices.len() as u32, epoch, rate, step: self.steps_done, ..Vars::default() };
+        self.steps_done += 1;
         let before = self.pending;
         if self.accumulate > 1 {
             self.submit(COMPOSE, &base)?;
@@ -353,7 +381,8 @@ impl Engine {
         indices: &[u32],
         rate: f32,
     ) -> Result<Vec<(String, Vec<crate::kernels::check::Mismatch>)>> {
-        let base = Vars { total: indices.len() as u32, rate, ..Vars::default() };
+        let base = Vars { total: indices.len() as u32, rate, step: self.steps_done, ..Vars::default() };
+        self.steps_done += 1;
         let mut failures = Vec::new();
         if self.accumulate > 1 {
             failures.extend(self.exec.submit_checked(COMPOSE, &base)?);

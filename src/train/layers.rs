@@ -14,7 +14,7 @@ use super::config::Config;
 use crate::data::Manifest;
 use crate::error::{Error, Result, did_you_mean};
 use crate::files::read_text;
-use crate::methods::MethodSpec;
+use crate::methods::{self, MethodSpec};
 use crate::model::Arch;
 
 /// The built-in recipes: name and text. The name is also the file's stem.
@@ -61,6 +61,8 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug)]
 pub struct Layer {
     keys: Table,
+    /// Keys that count for one method alone, by its name.
+    by_method: BTreeMap<String, Table>,
     origin: Origin,
 }
 
@@ -72,7 +74,7 @@ impl Layer {
     /// wrong type.
     pub fn new(keys: Table, origin: Origin) -> Result<Self> {
         keys.iter().try_for_each(|(key, value)| check_key(key, value, &origin))?;
-        Ok(Self { keys, origin })
+        Ok(Self { keys, by_method: BTreeMap::new(), origin })
     }
 
     /// The keys of a TOML file; `origin` makes its place of the path.
@@ -85,10 +87,26 @@ impl Layer {
     }
 
     fn parse(text: &str, origin: Origin) -> Result<Self> {
-        let keys = toml::from_str(text).map_err(|e: toml::de::Error| {
+        Self::new(Self::parse_tables(text, &origin)?, origin)
+    }
+
+    fn parse_tables(text: &str, origin: &Origin) -> Result<Table> {
+        toml::from_str(text).map_err(|e: toml::de::Error| {
             Error::usage(format!("{origin} is no TOML: {}", e.to_string().trim_end()), "write one `key = value` a line")
-        })?;
-        Self::new(keys, origin)
+        })
+    }
+
+    /// A recipe's text: keys, and in tables called like a method those that count for it alone.
+    fn parse_recipe(text: &str, origin: Origin) -> Result<Self> {
+        let mut layer = Self::parse_tables(text, &origin)?;
+        let named: Vec<_> =
+            methods::names().into_iter().filter(|n| layer.get(*n).is_some_and(Value::is_table)).collect();
+        let mut by_method = BTreeMap::new();
+        for name in named {
+            let Some(Value::Table(keys)) = layer.remove(name) else { continue };
+            by_method.insert(name.to_string(), Self::new(keys, origin.clone())?.keys);
+        }
+        Ok(Self { by_method, ..Self::new(layer, origin)? })
     }
 
     /// The recipe that `--recipe` means: a built-in one's name or a file.
@@ -97,11 +115,11 @@ impl Layer {
     /// [`Error::Usage`] for a name that is neither, and as [`Layer::read`].
     pub fn recipe(name: &str) -> Result<Self> {
         if let Some((_, text)) = RECIPES.iter().find(|(known, _)| *known == name) {
-            return Self::parse(text, Origin::Recipe(name.into()));
+            return Self::parse_recipe(text, Origin::Recipe(name.into()));
         }
         let path = Path::new(name);
         if path.exists() || path.extension().is_some() {
-            return Self::read(path, |_| Origin::Recipe(name.into()));
+            return Self::parse_recipe(&read_text(path)?, Origin::Recipe(name.into()));
         }
         let known = RECIPES.map(|(known, _)| known);
         let near = did_you_mean(name, known);
@@ -161,11 +179,23 @@ impl Layered {
             None => None,
             Some((name, origin)) => Some(Manifest::find(&name).map_err(|e| placed(e, &origin))?),
         };
-        let mut stack = Stack::default();
+        let own = |m: &Manifest| Some(own_recipe(m, m.recipe.clone()?));
+        let recipe = match recipe {
+            None => manifest.as_ref().and_then(own).transpose()?,
+            given => given,
+        };
+        let named = |key: &str| {
+            let layers = upper.iter().rev().chain(&recipe);
+            layers.into_iter().find_map(|l| Some((l.keys.get(key)?.as_str()?.to_string(), l.origin.clone())))
+        };
+        let method = named("method").map_or(Config::default().method, |(name, _)| name);
+        let mut stack = Stack { method, ..Stack::default() };
         let mut defaults = table(&Config::default());
         // These depend on the data set and the method.
         ["dataset", "mean", "std", "bits"].iter().for_each(|key| _ = defaults.remove(*key));
-        stack.add(Layer { keys: defaults, origin: Origin::Default });
+        stack.add(Layer { keys: defaults, by_method: BTreeMap::new(), origin: Origin::Default });
+        let (_, text) = RECIPES[0];
+        stack.add(Layer::parse_recipe(text, Origin::Default)?);
         if let Some(m) = &manifest {
             let keys = table(&Config { mean: m.mean.clone(), std: m.std.clone(), ..Config::default() });
             stack.add(normalization(&keys, Origin::Dataset(m.name.clone())));
@@ -173,11 +203,6 @@ impl Layered {
         if let (Some((path, _)), Some(m)) = (named("init"), &manifest) {
             stack.add(of_weights(Path::new(&path), m)?);
         }
-        let own = |m: &Manifest| Some(own_recipe(m, m.recipe.clone()?));
-        let recipe = match recipe {
-            None => manifest.as_ref().and_then(own).transpose()?,
-            given => given,
-        };
         recipe.into_iter().chain(upper).for_each(|layer| stack.add(layer));
         stack.resolve()
     }
@@ -207,7 +232,7 @@ impl Layered {
             Some(origin) if self.config.bits != 0 && *origin != Origin::Default => placed(e, origin),
             _ => place("method", e),
         })?;
-        self.config.check().map_err(|e| {
+        self.config.check().and_then(|()| self.config.check_start()).map_err(|e| {
             let Error::Usage { what, .. } = &e else { return e };
             // These messages begin with the flag.
             let key = what.strip_prefix("--").and_then(|w| w.split(' ').next()).unwrap_or_default().to_string();
@@ -241,6 +266,8 @@ impl Layered {
 /// The layers' keys so far.
 #[derive(Default)]
 struct Stack {
+    /// The method that the last layer which names one asks for.
+    method: String,
     keys: Table,
     origins: BTreeMap<String, Origin>,
 }
@@ -248,11 +275,12 @@ struct Stack {
 impl Stack {
     fn add(&mut self, layer: Layer) {
         let changes_method = layer.keys.get("method").is_some_and(|m| self.keys.get("method") != Some(m));
-        if changes_method && !layer.keys.contains_key("bits") {
-            self.keys.remove("bits");
-            self.origins.remove("bits");
+        for key in ["bits", "scale"].into_iter().filter(|key| changes_method && !layer.keys.contains_key(*key)) {
+            self.keys.remove(key);
+            self.origins.remove(key);
         }
-        for (key, value) in layer.keys {
+        let own = layer.by_method.get(&self.method).cloned().unwrap_or_default();
+        for (key, value) in layer.keys.into_iter().chain(own) {
             self.origins.insert(key.clone(), layer.origin.clone());
             self.keys.insert(key, value);
         }
@@ -265,7 +293,7 @@ impl Stack {
             self.keys.insert("bits".into(), i64::from(bits).into());
             self.origins.insert("bits".into(), Origin::Default);
         }
-        let Self { mut keys, origins } = self;
+        let Self { mut keys, origins, .. } = self;
         for (key, value) in table(&Config::default()) {
             keys.entry(key).or_insert(value);
         }
@@ -277,7 +305,7 @@ impl Stack {
 
 fn normalization(keys: &Table, origin: Origin) -> Layer {
     let keys = ["mean", "std"].iter().filter_map(|k| Some((k.to_string(), keys.get(*k)?.clone()))).collect();
-    Layer { keys, origin }
+    Layer { keys, by_method: BTreeMap::new(), origin }
 }
 
 /// Weights go with the normalization that they were trained under.

@@ -21,6 +21,8 @@ pub enum Outcome {
 pub trait Observer {
     /// After the first step: how long each part of the start took.
     fn started(&mut self, _startup: &Startup) {}
+    /// After weights were frozen: the share of each layer that now is.
+    fn froze(&mut self, _share: f64) {}
     /// After each step: steps done of all, from 1, and the metrics of the last full interval.
     fn step(&mut self, _done: u64, _total: u64, _latest: Option<&TrainRecord>) {}
     /// After each evaluation, with the last metrics of training and the seconds that the epoch took.

@@ -57,7 +57,7 @@ impl<'a> Run<'a> {
         )?;
         let values = match &c.init {
             None => Values::init(&setup.graph, &engine.layout, c.latent_init, c.seed),
-            Some(path) => Values::from_file(&setup.graph, &engine.layout, &checkpoint::read(path)?, path)?,
+            Some(path) => Values::start_from(&setup.graph, &engine.layout, &checkpoint::read(path)?, path)?,
         };
         engine.load(&values);
         let claim = folder::create(out, c, force)?;
@@ -88,18 +88,9 @@ impl<'a> Run<'a> {
         progress.rungs.clone_from(&engine.rungs);
         progress.adapter = describe(&engine.exec.gpu.info);
         engine.load(&Values::from_file(&setup.graph, &engine.layout, &file, &path)?);
-        let missing = engine.layout.tensors.iter().filter(|t| t.role == crate::graph::Role::Param).find(|t| {
-            let name = format!("{}{}", crate::model::values::MOMENTUM_PREFIX, t.name);
-            momenta.0.get(&name).is_none_or(|m| m.shape != t.shape)
-        });
-        if let Some(t) = missing {
-            return Err(Error::checkpoint(
-                &path,
-                format!("it lacks the momentum of {}", t.name),
-                "start anew with --init",
-            ));
-        }
-        engine.load_momenta(&momenta);
+        engine.load_momenta(&momenta).map_err(|name| {
+            Error::checkpoint(&path, format!("it lacks {name}, or has it in another shape"), "start anew with --init")
+        })?;
         let (step, epoch) = (progress.step, c.steps_per_epoch(data[0].len() as u64));
         // What a stop in the middle of an interval or epoch logged will be written again at its place.
         let keep = |r: &Record| {
@@ -126,6 +117,7 @@ impl<'a> Run<'a> {
     ) -> Self {
         let (counted, mut engine) = (progress.step, engine);
         engine.exec.startup.plan += setup.took.as_secs_f64();
+        engine.steps_done = progress.step as u32;
         let clock = Instant::now();
         let per_epoch = setup.config.steps_per_epoch(train.len() as u64);
         Self {
@@ -214,6 +206,12 @@ impl<'a> Run<'a> {
         }
         while self.progress.step < end {
             let epoch = self.progress.step / per_epoch;
+            if self.progress.step.is_multiple_of(per_epoch)
+                && let Some(share) = c.freezes(epoch)
+            {
+                self.freeze(share)?;
+                observer.froze(share);
+            }
             let order = epoch_order(c.seed, epoch, train.len(), c.shuffle);
             let epoch_clock = Instant::now();
             let batches = order.chunks(c.batch_size as usize).skip((self.progress.step % per_epoch) as usize);
@@ -283,6 +281,16 @@ impl<'a> Run<'a> {
         }
         self.stop_early(observer)?;
         Ok(Outcome::StepsReached)
+    }
+
+    /// Freezes weights up to this share of each layer, of a method that does so; their momentum goes with the next step.
+    fn freeze(&mut self, share: f64) -> Result<()> {
+        self.count()?;
+        let (mut values, momenta) = (self.finite(self.engine.values()?)?, self.engine.momenta()?);
+        values.freeze(&self.setup.graph, &self.engine.layout, share);
+        self.engine.load(&values);
+        self.engine.load_momenta(&momenta).expect("the engine's own");
+        Ok(())
     }
 
     /// The end that `--steps` asks for: complete metrics and weights, while the checkpoint stays the one of an unbroken run.

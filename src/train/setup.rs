@@ -90,6 +90,7 @@ impl Setup {
             // The shader's counters are 32 bits wide.
             seed: (c.seed ^ (c.seed >> 32)) as u32,
             smoothing: c.label_smoothing,
+            optimizer: c.optimizer,
             momentum: c.momentum,
             nesterov: c.nesterov,
             decay: c.weight_decay,

@@ -23,6 +23,7 @@ use crate::kernels::conv::{self, ConvParams, Family, Rung};
 use crate::kernels::linear::LinearParams;
 use crate::kernels::loss::{LossParams, Metrics, MetricsParams, SoftmaxCrossEntropy};
 use crate::kernels::norm::BatchNormParams;
+use crate::kernels::optim::Optimizer;
 use crate::kernels::{AnyKernel, Elem};
 use crate::methods::{Bound, MethodSpec};
 
@@ -57,6 +58,8 @@ pub struct Options {
     pub seed: u32,
     /// Label smoothing of the training loss.
     pub smoothing: f32,
+    /// What makes a step of the gradients.
+    pub optimizer: Optimizer,
     /// SGD's momentum.
     pub momentum: f32,
     /// Nesterov momentum.
@@ -117,6 +120,8 @@ pub struct GroupBuffers {
     pub weight_t: usize,
     /// dL/dW.
     pub dweight: usize,
+    /// Second moments of the parameters, where the optimizer has such.
+    pub second: Option<usize>,
     /// Both forms of the composed weights as bytes, where a convolution reads them so.
     pub packed: Option<[usize; 2]>,
 }

@@ -9,7 +9,7 @@ use crate::kernels::Elem;
 use crate::kernels::augment::AugmentParams;
 use crate::kernels::compose::{PackWeights, PackWeightsParams, Segment, table};
 use crate::kernels::loss::{Metrics, MetricsParams, RING_WORDS};
-use crate::kernels::optim::{Accumulate, AccumulateParams, Sgd, SgdParams};
+use crate::kernels::optim::{Accumulate, AccumulateParams, Adam, AdamParams, Optimizer, Sgd, SgdParams};
 use crate::methods::{Bound, MethodSpec};
 
 impl Lowering<'_> {
@@ -23,6 +23,7 @@ impl Lowering<'_> {
         for (i, g) in self.layout.groups.clone().into_iter().enumerate() {
             let places = self.graph.layers.iter().zip(&self.layout.places);
             let first = places.into_iter().find(|(_, p)| p.group == i).map_or(String::new(), |(l, _)| l.name.clone());
+            let has_second = self.o.optimizer.has_second();
             let mut f32_buffer =
                 |name: &str, words: u32| self.buffer(format!("{name} from {first} on"), words.into(), Elem::F32);
             let group = GroupBuffers {
@@ -32,6 +33,7 @@ impl Lowering<'_> {
                 weight: f32_buffer("weights", g.weights),
                 weight_t: f32_buffer("weights transposed", g.weights),
                 dweight: f32_buffer("weight gradients", g.weights),
+                second: has_second.then(|| f32_buffer("second moments", g.params)),
                 packed: None,
             };
             let packs = self.picked.iter().any(|((_, id), rung)| {
@@ -63,8 +65,12 @@ impl Lowering<'_> {
     }
 
     fn bind_methods(&mut self) {
-        let conv = |(layer, place): (&Layer, &Place)| {
+        let mut scales = 0;
+        let mut conv = |(layer, place): (&Layer, &Place)| {
             let LayerKind::Conv { shape, method } = layer.kind else { return None };
+            // A method keeps flags or scales, or neither.
+            let aux = if method.method.flags().is_empty() { scales } else { place.state };
+            scales += method.method.scales(shape);
             let segment = Segment {
                 base: place.params,
                 stride: place.stride,
@@ -73,10 +79,12 @@ impl Lowering<'_> {
                 taps: shape.k * shape.k,
                 w: place.weight,
                 plain: method == MethodSpec::FP32,
+                aux,
             };
             Some((method, place.group, segment))
         };
-        let convs: Vec<_> = self.graph.layers.iter().zip(&self.layout.places).filter_map(conv).collect();
+        let convs: Vec<_> = self.graph.layers.iter().zip(&self.layout.places).filter_map(&mut conv).collect();
+        let scales = self.buffer("scales", scales.into(), Elem::F32);
         let mut tables: Vec<(MethodSpec, usize, Vec<Segment>)> = Vec::new();
         for (method, group, segment) in &convs {
             // A plain layer goes along with the first method of its group that does more than copy.
@@ -94,6 +102,7 @@ impl Lowering<'_> {
             let bound = Bound {
                 group,
                 groups,
+                segments: segments.len() as u32,
                 table: Ref::Buffer(at),
                 params: Ref::Buffer(b.params),
                 weight: Ref::Buffer(b.weight),
@@ -101,6 +110,8 @@ impl Lowering<'_> {
                 dweight: Ref::Buffer(b.dweight),
                 grads: Ref::Buffer(b.grads),
                 momenta: Ref::Buffer(b.momenta),
+                scales: Ref::Buffer(scales),
+                state: Ref::Buffer(self.state),
                 // Any buffer serves to ask whether there is a regularizer; its own is as long as the answers say.
                 regularizer: Ref::Buffer(b.params),
                 regularizer_at: self.regularizer_parts,
@@ -115,7 +126,7 @@ impl Lowering<'_> {
     /// All layers' weights from their latents, one dispatch a method and group.
     pub(super) fn compose(&self, p: &mut Program) {
         for (m, b) in &self.bound {
-            p.call(m.method.compose(m.bits, b).label("compose"));
+            m.method.compose(m.bits, b).into_iter().for_each(|call| p.call(call.label("compose")));
         }
         for (size, b) in self.layout.groups.iter().zip(&self.groups) {
             let Some(packed) = b.packed else { continue };
@@ -161,7 +172,8 @@ impl Lowering<'_> {
             let methods = || self.bound.iter().filter(|(_, b)| b.group == i);
             let update = |m: &MethodSpec, b: &Bound| m.method.update(m.bits, b, self.o.alpha, base);
             // What weights are composed from is the slab's end: the optimizer's own pass stops before it only if all of it is taken care of.
-            let fused = !self.o.keep_gradients && methods().all(|(m, b)| update(m, b).is_some());
+            let sgd = self.o.optimizer == Optimizer::Sgd;
+            let fused = sgd && !self.o.keep_gradients && methods().all(|(m, b)| update(m, b).is_some());
             for (m, b) in methods() {
                 match update(m, b).filter(|_| fused) {
                     Some(call) => p.call(call.label("latents")),
@@ -172,8 +184,23 @@ impl Lowering<'_> {
                 }
             }
             let base = SgdParams { len4: if fused { size.composed / 4 } else { base.len4 }, ..base };
-            let args = [b.grads, b.params, b.momenta].map(Ref::Buffer);
-            p.call(Call::new(&Sgd, &args, move |v: &Vars| SgdParams { rate: v.rate, ..base }).label("update"));
+            p.call(self.optimizer(b, base).label("update"));
+            methods().filter_map(|(m, b)| m.method.hold(b)).for_each(|call| p.call(call.label("latents")));
         }
+    }
+
+    /// The optimizer's pass over a group's slab; `sgd` holds the settings.
+    fn optimizer(&self, b: &GroupBuffers, sgd: SgdParams) -> Call {
+        let args = [b.grads, b.params, b.momenta].map(Ref::Buffer);
+        let Some(second) = b.second else {
+            return Call::new(&Sgd, &args, move |v: &Vars| SgdParams { rate: v.rate, ..sgd });
+        };
+        let SgdParams { len4, latents, latent_rate, decay, .. } = sgd;
+        let base = AdamParams { len4, latents, latent_rate, decay, ..Default::default() };
+        let radam = self.o.optimizer == Optimizer::RAdam;
+        Call::new(&Adam, &[&args[..], &[Ref::Buffer(second)]].concat(), move |v: &Vars| {
+            let t = u64::from(v.step) + 1;
+            if radam { base.radam(v.rate, t) } else { base.adam(v.rate, t) }
+        })
     }
 }

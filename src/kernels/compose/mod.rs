@@ -4,9 +4,15 @@
 //! [kh, kw, Cin, Cout] without padding; W lies in the weight slabs with channels padded to a multiple of 4, once as
 //! [kh, kw, Cin, Cout] and once transposed as [kh, kw, Cout, Cin].
 
+pub mod bwn;
+pub mod deep_shift;
+pub mod dense_shift;
 pub mod fp32;
+pub mod inq;
 mod pack;
 pub mod s3;
+mod shifts;
+pub mod twn;
 
 pub use pack::{PackWeights, PackWeightsParams, byte_of, value_of};
 
@@ -32,6 +38,8 @@ pub struct Segment {
     pub w: u32,
     /// Whether its one latent is the weight, in a dispatch of whatever method.
     pub plain: bool,
+    /// First word of what else the method keeps for the layer: scales, flags.
+    pub aux: u32,
 }
 
 impl Segment {
@@ -75,6 +83,7 @@ pub fn table(segments: &[Segment]) -> (Vec<u32>, u32) {
             first,
             layer.taps,
             layer.plain.into(),
+            layer.aux,
         ]);
     }
     let groups = words.len() as u32;
@@ -84,21 +93,37 @@ pub fn table(segments: &[Segment]) -> (Vec<u32>, u32) {
 
 /// Reads a table back, for the twins.
 fn segments(table: &[u32], groups: u32) -> Vec<Segment> {
-    let layer =
-        |s: &[u32]| Segment { base: s[0], stride: s[1], cin: s[3], cout: s[4], taps: s[9], w: s[7], plain: s[10] == 1 };
-    table[groups as usize..].chunks_exact(11).map(layer).collect()
+    let layer = |s: &[u32]| Segment {
+        base: s[0],
+        stride: s[1],
+        cin: s[3],
+        cout: s[4],
+        taps: s[9],
+        w: s[7],
+        plain: s[10] == 1,
+        aux: s[11],
+    };
+    table[groups as usize..].chunks_exact(12).map(layer).collect()
+}
+
+/// As [`example`] of a method with one latent, which only the second layer has without the method.
+fn example_of_one() -> Vec<Segment> {
+    let mut layers = example(1);
+    layers.iter_mut().enumerate().for_each(|(i, s)| s.plain = i == 1);
+    layers
 }
 
 /// Layers with odd channel counts, with gaps between them, for the cases: one of them plain, or all where there is one latent.
 fn example(latents: u32) -> Vec<Segment> {
     let shapes = [(3, 5, 9, latents), (7, 6, 4, 1), (4, 8, 1, latents), (16, 16, 9, latents)];
-    let (mut base, mut w) = (8, 4);
+    let (mut base, mut w, mut aux) = (8, 4, 12);
     let mut layers = Vec::new();
     for (cin, cout, taps, latents) in shapes {
-        let mut s = Segment { base, stride: 0, cin, cout, taps, w, plain: latents == 1 };
+        let mut s = Segment { base, stride: 0, cin, cout, taps, w, plain: latents == 1, aux };
         s.stride = s.count().next_multiple_of(4);
         base += latents * s.stride + 4;
         w += s.padded() + 8;
+        aux += s.stride + 4;
         layers.push(s);
     }
     layers
@@ -108,6 +133,12 @@ fn example(latents: u32) -> Vec<Segment> {
 fn example_words(latents: u32) -> [usize; 2] {
     let last = *example(latents).last().expect("layers");
     [(last.base + latents * last.stride) as usize, (last.w + last.padded()) as usize]
+}
+
+/// Words of what a method keeps for each weight of [`example_of_one`] beside its latent.
+fn example_aux() -> usize {
+    let last = *example(1).last().expect("layers");
+    (last.aux + last.stride) as usize
 }
 
 /// Latents that sit on every edge: zeros of both signs among normal values.
@@ -124,6 +155,29 @@ fn latents(words: usize) -> Fill {
         _ => v,
     };
     Fill::Floats((0..words).map(|i| edge(i, next())).collect())
+}
+
+crate::params! {
+    /// Scales of a method's layers, before their composition.
+    pub struct ScaleParams {
+        /// Workgroups in the segment table of the composition.
+        groups: u32,
+        /// Layers in it.
+        segments: u32,
+        /// 1: every scale is 1.
+        unit: u32,
+    }
+}
+
+fn scale_cases() -> Vec<Case<ScaleParams>> {
+    let (words, groups) = table(&example_of_one());
+    let segments = example_of_one().len() as u32;
+    let case = |unit| {
+        let fills = vec![Fill::Table(words.clone()), latents(example_words(1)[0]), Fill::Out];
+        let name = if unit == 1 { "without scale" } else { "three layers and a plain one" };
+        Case::new(name, ScaleParams { groups, segments, unit }, fills)
+    };
+    [0, 1].map(case).to_vec()
 }
 
 fn one_case<P>(name: &str, params: P, latent_count: u32, rest: &[Fill]) -> Case<P> {

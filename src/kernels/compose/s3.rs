@@ -1,5 +1,6 @@
 //! S3 (NeurIPS 2021): W = sgn(sign) · \[sparse > 0\] · 2^{s_T}, and its straight-through backward.
 
+use super::shifts::{shift_exponent, shift_gradients};
 use super::{SHARE, example, example_words, latents, one_case, segments, table};
 use crate::kernels::optim::SgdRule;
 use crate::kernels::{Case, Fill, Tolerance, read, read_u32, update, write};
@@ -33,11 +34,6 @@ fn cases(rest: &[Fill]) -> Vec<Case<S3Params>> {
     SHIFTS.map(case).to_vec()
 }
 
-/// s_{t}: the recursion s_t = [shift_t > 0] · (s_{t−1} + 1) over the first `upto` gates.
-fn shift_exponent(gates: &[bool], upto: usize) -> i32 {
-    gates[..upto].iter().fold(0, |s, open| if *open { s + 1 } else { 0 })
-}
-
 /// The latents of one weight as the composition sees them.
 struct Weight {
     /// sgn(sign), with sgn(0) = 1.
@@ -64,13 +60,8 @@ impl Weight {
         let exact = |v: f64| (v, v.abs());
         let through = g * self.sign * self.power();
         let ds = through * self.kept() * std::f64::consts::LN_2;
-        let shift = |t: usize| {
-            let open = self.gates[t + 1..].iter().all(|g| *g);
-            let step = f64::from(shift_exponent(&self.gates, t) + 1);
-            exact(if open { ds * step } else { 0.0 })
-        };
         let first = [exact(g * self.kept() * self.power()), (through - regularizer, through.abs() + regularizer)];
-        first.into_iter().chain((0..self.gates.len()).map(shift)).collect()
+        first.into_iter().chain(shift_gradients(&self.gates, ds).map(exact)).collect()
     }
 }
 
@@ -86,7 +77,7 @@ fn gradients(params: &[f64], s: &super::Segment, i: u32, g: f64, shifts: u32, al
 crate::kernel! {
     /// Composes the weights of all S3 layers.
     pub S3Compose(p: S3Params) {
-        source: crate::wgsl!("compose/s3_compose"; "grid", "num", "segment", "s3"),
+        source: crate::wgsl!("compose/s3_compose"; "grid", "num", "segment", "shift_gates"),
         bindings: [read_u32("table"), read("params"), write("weight"), write("weight_t")],
         consts: [("T", p.shifts)],
         groups: p.groups.into(),
@@ -112,7 +103,7 @@ crate::kernel! {
 crate::kernel! {
     /// Straight-through gradients of all S3 latents, the regularizer's part included.
     pub S3Backward(p: S3Params) {
-        source: crate::wgsl!("compose/s3_backward"; "grid", "num", "segment", "s3"),
+        source: crate::wgsl!("compose/s3_backward"; "grid", "num", "segment", "shift_gates"),
         bindings: [read_u32("table"), read("params"), read("dweight"), write("grads")],
         consts: [("T", p.shifts)],
         groups: p.groups.into(),
@@ -222,7 +213,7 @@ fn update_cases() -> Vec<Case<S3UpdateParams>> {
 crate::kernel! {
     /// Straight-through gradients, the regularizer's value and the optimizer's step of all S3 latents in one pass.
     pub S3Update(p: S3UpdateParams) {
-        source: crate::wgsl!("compose/s3_update"; "grid", "num", "segment", "s3", "reduce"),
+        source: crate::wgsl!("compose/s3_update"; "grid", "num", "segment", "shift_gates", "sgd_step", "reduce"),
         bindings: [read_u32("table"), read("dweight"), update("params"), update("velocity"), write("part")],
         consts: [("T", p.shifts)],
         groups: p.groups.into(),

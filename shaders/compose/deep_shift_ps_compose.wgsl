@@ -1,0 +1,34 @@
+// DeepShift-PS (CVPRW 2021): `shift` is clamped in place into [−range, 0]; W = sign(round(sign)) · 2^{round(shift)}, halves to even, into
+// both padded layouts; W = weight in plain layers. One invocation four weights.
+struct Params {
+    groups: u32,  // workgroups in the table
+    range: u32,   // 2^(bits − 1) − 2
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> table: array<u32>;
+@group(0) @binding(2) var<storage, read_write> params: array<f32>;    // shift, sign a layer
+@group(0) @binding(3) var<storage, read_write> weight: array<f32>;    // [k, k, cin, cout] a layer
+@group(0) @binding(4) var<storage, read_write> weight_t: array<f32>;  // [k, k, cout, cin] a layer
+
+@compute @workgroup_size(64)
+fn deep_shift_ps_compose(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
+    let group_at = group_index(group, groups);
+    if (group_at >= p.groups) {
+        return;
+    }
+    let s = segment_of(group_at, p.groups);
+    let first = first_weight(s, group_at, lane);
+    for (var at = first; at.i < end_weight(s, first); at = next_weight(s, at)) {
+        let i = at.i;
+        let latent = params[s.base + i];
+        var w = latent;
+        if (s.plain == 0u) {
+            let shift = clamp(latent, -f32(p.range), 0.0);
+            params[s.base + i] = shift;
+            w = sign(round(params[s.base + s.stride + i])) * pow2i(i32(round(shift)));
+        }
+        weight[weight_index(s, at)] = w;
+        weight_t[transposed_index(s, at)] = w;
+    }
+}
