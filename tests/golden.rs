@@ -122,7 +122,7 @@ fn composition(gpu: Gpu, path: &Path) -> s3gpu::Result<()> {
     let shape = &file.tensors["composed"].shape;
     let dims = [shape[0], shape[1], shape[2] * shape[3]];
     // Multiples of 4, so that the padded weight is the weight.
-    assert!(shape[0] % 4 == 0 && shape[1] % 4 == 0);
+    assert!(shape[0].is_multiple_of(4) && shape[1].is_multiple_of(4));
     let slab = |name: &str| to_slab(dims, &file.tensors[name].data);
     let mut layer = OneLayer::new(gpu, method, [shape[0], shape[1], shape[2]].map(|d| d as u32), alpha)?;
 

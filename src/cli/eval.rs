@@ -6,12 +6,11 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::data::{ImageArgs, ReadArgs, remark};
+use super::data::{TestArgs, remark};
 use super::integer::{self, Device, Place};
 use super::table::columns;
-use crate::data::{self, Format, Manifest, Reading, Splits};
+use crate::data::{self, Manifest, Reading, Splits};
 use crate::error::{Error, Result};
-use crate::files::tensors::TensorFile;
 use crate::files::write_atomic;
 use crate::gpu::describe;
 use crate::int::file;
@@ -28,13 +27,8 @@ pub(super) struct EvalArgs {
     /// Data set by name, as `s3gpu dataset list` shows them, or the path of its TOML
     #[arg(long)]
     dataset: String,
-    /// Folder with the data set's files, or its parent [default: S3GPU_DATA, then the user's data folder]
-    #[arg(long)]
-    data_dir: Option<PathBuf>,
     #[command(flatten)]
-    images: ImageArgs,
-    #[command(flatten)]
-    read: ReadArgs,
+    test: TestArgs,
     /// Images at a time
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch_size: u32,
@@ -79,33 +73,6 @@ struct Json<'a> {
     worst: Option<&'a [Judged]>,
 }
 
-/// The data set that the flags name, at the size, crop and split that the weights were trained with where they do not say.
-fn data_set(args: &EvalArgs, file: &TensorFile, classes: u32) -> Result<(Manifest, Reading)> {
-    fn kept<T: std::str::FromStr>(file: &TensorFile, key: &str) -> Option<T> {
-        file.meta.get(key)?.parse().ok()
-    }
-    let images = &args.images;
-    let mut manifest = Manifest::find(&args.dataset)?;
-    let mut reading = args.read.how(Reading { val_split: images.val_split, ..Reading::default() });
-    if manifest.format != Format::Folder {
-        return Ok((manifest.with(images.image_size, images.pad)?, reading));
-    }
-    manifest = manifest.with(images.image_size.or(kept(file, "image_size")), images.pad.or(kept(file, "pad")))?;
-    if manifest.classes.is_empty() {
-        let names: Vec<String> =
-            file.meta.get("class_names").map(|n| n.split(',').map(str::to_string).collect()).unwrap_or_default();
-        manifest.classes = if names.len() == classes as usize { names } else { manifest.classes };
-        manifest = data::complete(manifest, args.data_dir.as_deref())?;
-    }
-    reading.seed = kept(file, "seed").unwrap_or_default();
-    let whole = data::lacks_split(&manifest, args.data_dir.as_deref())?;
-    reading.val_split = images.val_split.or_else(|| kept(file, "val_split").filter(|_| whole)).filter(|s| *s != 0.0);
-    if let (Some(share), None) = (reading.val_split, images.val_split) {
-        note!("note: on the share {share} that training kept to measure on; --val-split 0 takes all images");
-    }
-    Ok((manifest, reading))
-}
-
 pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
     // Better known before the evaluation than after it.
     if let Some(report) = args.report.as_ref().filter(|r| r.is_dir()) {
@@ -133,9 +100,9 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
             shift_only: args.shift_only,
             batch: args.batch_size,
         };
-        let manifest = Manifest::find(&args.dataset)?.with(args.images.image_size, args.images.pad)?;
-        let reading = args.read.how(Reading { val_split: args.images.val_split, ..Reading::default() });
-        return integer::eval(&args.weights, &manifest, args.data_dir.as_deref(), &reading, &place, args.json);
+        let manifest = Manifest::find(&args.dataset)?.with(args.test.images.image_size, args.test.images.pad)?;
+        let reading = args.test.read.how(Reading { val_split: args.test.images.val_split, ..Reading::default() });
+        return integer::eval(&args.weights, &manifest, args.test.data_dir.as_deref(), &reading, &place, args.json);
     }
     if args.shift_only {
         let hint = "leave it out, or make an integer network of the checkpoint with `s3gpu export`";
@@ -147,9 +114,9 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
         return Err(Error::usage(what, hint));
     }
     let trained = Trained::read(&args.weights)?;
-    let (manifest, reading) = data_set(args, &trained.file, trained.classes)?;
+    let (manifest, reading) = args.test.data_set(&args.dataset, &trained.file, trained.classes)?;
     trained.graph(&manifest)?;
-    let data = data::open(&manifest, args.data_dir.as_deref(), Splits::TEST, &reading)?;
+    let data = data::open(&manifest, args.test.data_dir.as_deref(), Splits::TEST, &reading)?;
     let mut said = Vec::new();
     remark(&data, &mut said);
     let test = data.test.as_deref().expect("the test set was asked for");

@@ -12,7 +12,7 @@ use crate::data::Manifest;
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, Entry};
 use crate::methods::MethodSpec;
-use crate::model::values::MOMENTUM_PREFIX;
+use crate::model::values::OPTIMIZER_PREFIX;
 use crate::train::checkpoint;
 use crate::train::folder;
 use crate::train::layers::{Layer, Layered, Origin};
@@ -114,7 +114,7 @@ fn run_folder(path: &Path) -> Result<Said> {
 
 fn weights(path: &Path) -> Result<Said> {
     let (entries, meta) = tensors::list(path)?;
-    let (momenta, own): (Vec<_>, Vec<_>) = entries.iter().partition(|e| e.name.starts_with(MOMENTUM_PREFIX));
+    let (momenta, own): (Vec<_>, Vec<_>) = entries.iter().partition(|e| e.name.starts_with(OPTIMIZER_PREFIX));
     let sum = |list: &[&Entry]| list.iter().map(|e| e.bytes as u64).sum::<u64>();
     let mut lines = vec![format!("{}: {} tensors, {}", path.display(), own.len(), super::bytes(sum(&own)))];
     if !momenta.is_empty() {
@@ -167,8 +167,23 @@ fn network(path: &Path) -> Result<Vec<LayerLevels>> {
     if network.identity.method == MethodSpec::FP32 {
         return Ok(Vec::new());
     }
-    let composed = network.composed();
+    let mut composed = network.composed();
     let names: Vec<_> = network.shift_layers().collect();
+    let MethodSpec { method, bits } = network.identity.method;
+    for name in &names {
+        let weight = &mut composed.get_mut(&format!("{name}.weight")).expect("a layer's weight").data;
+        let Some(levels) = method.levels(bits, weight) else { continue };
+        if levels.scaled {
+            // In units of its own scale, a layer's or a channel's.
+            weight.iter_mut().filter(|w| **w != 0.0).for_each(|w| *w = w.signum());
+        }
+        let unit = f64::from(levels.exponent).exp2();
+        let off = weight.iter().filter(|w| levels.index(f64::from(w.abs()) / unit).is_none()).count();
+        if off > 0 {
+            let what = format!("{off} of its {} weights are not frozen on a level yet", weight.len());
+            return Err(Error::shape(*name, what));
+        }
+    }
     let of = |name: &&str| (name.to_string(), &composed[&format!("{name}.weight")].data[..]);
     let all: Vec<f32> = names.iter().flat_map(|n| of(n).1).copied().collect();
     let layers = names.iter().map(of).chain([("all".to_string(), &all[..])]);

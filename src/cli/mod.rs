@@ -16,6 +16,7 @@ macro_rules! note {
 mod bench;
 mod bench_data;
 mod config;
+mod convert;
 mod data;
 mod dataset;
 mod demo;
@@ -72,6 +73,8 @@ enum Command {
     /// List, fetch, check and describe data sets
     #[command(subcommand)]
     Dataset(dataset::DatasetCommand),
+    /// Bring the weights of an fp32 checkpoint to a method's levels, without any training
+    Convert(convert::ConvertArgs),
     /// Write a trained network in another form: as integers that run by shifts and additions, or for other programs
     Export(export::ExportArgs),
     /// List the runs under a folder
@@ -121,6 +124,7 @@ fn start(words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         Command::Config(args) => config::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Dataset(command) => dataset::run(&command),
+        Command::Convert(args) => convert::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Info(args) => info::run(&args),

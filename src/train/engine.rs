@@ -50,6 +50,9 @@ impl std::ops::AddAssign for Figures {
     }
 }
 
+/// One of a group's slabs.
+type Slab = fn(&GroupBuffers) -> usize;
+
 /// A network on a device.
 pub struct Engine {
     /// The executor.
@@ -167,15 +170,15 @@ impl Engine {
     }
 
     /// What the optimizer keeps for each parameter: name prefix, and where.
-    fn moments(&self) -> Vec<(&'static str, fn(&GroupBuffers) -> usize)> {
-        let first: (_, fn(&GroupBuffers) -> usize) = (MOMENTUM_PREFIX, |b| b.momenta);
+    fn moments(&self) -> Vec<(&'static str, Slab)> {
+        let first: (_, Slab) = (MOMENTUM_PREFIX, |b| b.momenta);
         match self.groups.iter().all(|b| b.second.is_some()) {
             true => vec![first, (SECOND_PREFIX, |b| b.second.expect("asked before"))],
             false => vec![first],
         }
     }
 
-    fn slabs(&self, pick: fn(&GroupBuffers) -> usize, prefix: &str) -> Result<Values> {
+    fn slabs(&self, pick: Slab, prefix: &str) -> Result<Values> {
         let mut values = Values::default();
         for (i, (b, _)) in self.groups.iter().zip(&self.layout.groups as &[GroupSize]).enumerate() {
             let words = self.exec.read(pick(b))?;

@@ -26,7 +26,7 @@ fn every_key_is_known() {
         pad: Some(4),
         val_split: Some(0.1),
         classes: vec!["a".into()],
-        scale: Some(crate::methods::Scale::None),
+        scale: Some(methods::Scale::None),
         init: Some("i".into()),
         rungs: vec!["r".into()],
         ..Config::default()

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::checkpoint::{self, Identity};
 use crate::error::{Error, Result};
 use crate::files::tensors::{Tensor, TensorFile};
 use crate::graph::{Graph, LayerKind, Layout, Shape};
+use crate::methods::MethodSpec;
+use crate::methods::convert::Fit;
 use crate::model::resnet::ModelOptions;
 use crate::model::{Arch, Values};
 
@@ -35,14 +39,35 @@ impl Network {
             let hint = "is it a ResNet's file?";
             return Err(Error::checkpoint(path, "it has no stem `conv1.weight` [Cout, Cin, k, k]", hint));
         };
-        let arch = Arch::find(&identity.model)?;
-        let side = if arch.is_imagenet() { 224 } else { 32 };
-        let input = Shape { h: side, w: side, c: *channels as u32 };
-        let Identity { method, shortcut, width, .. } = identity;
-        let graph = arch.build(&ModelOptions { input, classes, method, shortcut, width })?;
+        let side = if Arch::find(&identity.model)?.is_imagenet() { 224 } else { 32 };
+        let graph = build(&identity, Shape { h: side, w: side, c: *channels as u32 }, classes)?;
         let layout = Layout::new(&graph, 1 << 30);
         let values = Values::from_file(&graph, &layout, file, path)?;
         Ok(Self { identity, graph, layout, values })
+    }
+
+    /// A plain fp32 network's weights brought to a method's levels; `file` is what the network was read from.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the network is of another method already.
+    pub fn convert(&self, method: MethodSpec, file: &TensorFile, path: &Path) -> Result<Converted> {
+        if self.identity.method != MethodSpec::FP32 {
+            let what = format!("{} is of {} already", path.display(), self.identity.method.title());
+            return Err(Error::usage(what, "convert takes fp32 weights, as `s3gpu train --method fp32` makes them"));
+        }
+        let identity = Identity { method, ..self.identity.clone() };
+        let graph = build(&identity, self.graph.nodes[0].shape, self.graph.classes())?;
+        let layout = Layout::new(&graph, u64::MAX);
+        let mut values = Values::start_from(&graph, &layout, file, path)?;
+        values.freeze(&graph, &layout, 1.0);
+        let network = Self { identity, graph, layout, values };
+        let composed = network.composed();
+        let compare = |name: &str| {
+            let name = format!("{name}.weight");
+            ConvertedLayer::new(&name, &self.values.0[&name].data, &composed[&name].data)
+        };
+        let layers = network.shift_layers().map(compare).collect();
+        Ok(Converted { network, layers })
     }
 
     /// Names of the convolutions that carry the file's method, in order.
@@ -72,6 +97,48 @@ impl Network {
     }
 }
 
+/// The graph of an identity.
+fn build(identity: &Identity, input: Shape, classes: u32) -> Result<Graph> {
+    let Identity { method, shortcut, width, .. } = *identity;
+    Arch::find(&identity.model)?.build(&ModelOptions { input, classes, method, shortcut, width })
+}
+
+/// An fp32 network brought to a method.
+pub struct Converted {
+    /// The network of the method.
+    pub network: Network,
+    /// What became of each layer that carries it.
+    pub layers: Vec<ConvertedLayer>,
+}
+
+/// What became of a layer's weights w, now W: c and ‖w − W/c‖ / ‖w‖.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ConvertedLayer {
+    /// PyTorch's module name.
+    pub name: String,
+    /// Weights.
+    pub weights: usize,
+    /// c: the least squares scale from w to W.
+    pub factor: f64,
+    /// ‖w − W/c‖ / ‖w‖; 0 for a layer of zeros.
+    pub distance: f64,
+    /// Share of zeros among W.
+    pub zeros: f64,
+}
+
+impl ConvertedLayer {
+    fn new(name: &str, plain: &[f32], composed: &[f32]) -> Self {
+        let factor = Fit::factor(plain, composed);
+        let norm = plain.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>();
+        let off =
+            plain.iter().zip(composed).map(|(w, q)| (f64::from(*w) - f64::from(*q) / factor).powi(2)).sum::<f64>();
+        let zeros = composed.iter().filter(|w| **w == 0.0).count() as f64 / composed.len().max(1) as f64;
+        let name = name.trim_end_matches(".weight").to_string();
+        let distance = if norm > 0.0 { (off / norm).sqrt() } else { 0.0 };
+        Self { name, weights: plain.len(), factor, distance, zeros }
+    }
+}
+
 /// How often each value occurs, from the smallest to the largest.
 pub fn levels(weights: &[f32]) -> Vec<(f32, usize)> {
     let mut sorted = weights.to_vec();
@@ -84,7 +151,7 @@ pub fn levels(weights: &[f32]) -> Vec<(f32, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::{MethodSpec, WeightShape};
+    use crate::methods::WeightShape;
 
     #[test]
     fn levels_are_counted_in_order() {
