@@ -130,7 +130,7 @@ fn conversion_tells_its_accuracy_before_any_training() {
         let said = place.run(&format!("eval --weights {out} --dataset cifar10 --data-dir data --json")).ok();
         let eval: serde_json::Value = serde_json::from_str(&said.out).expect("one object");
         assert_eq!((&after["loss"], &after["correct"]), (&eval["loss"], &eval["correct"]), "{}", spec.title());
-        assert_eq!(json["layers"].as_array().map(Vec::len), Some(8), "{json}");
+        assert_eq!(json["layers"].as_array().map(Vec::len), Some(6), "{json}");
         let method = file(&place, &out).meta["method"].clone();
         assert_eq!(method, spec.method.name());
         place.run(&convert).fails(2, &["exists already"]);
