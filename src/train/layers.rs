@@ -87,26 +87,22 @@ impl Layer {
     }
 
     fn parse(text: &str, origin: Origin) -> Result<Self> {
-        Self::new(Self::parse_tables(text, &origin)?, origin)
+        Self::new(parse_table(text, &origin)?, origin)
     }
 
-    fn parse_tables(text: &str, origin: &Origin) -> Result<Table> {
-        toml::from_str(text).map_err(|e: toml::de::Error| {
-            Error::usage(format!("{origin} is no TOML: {}", e.to_string().trim_end()), "write one `key = value` a line")
-        })
-    }
-
-    /// A recipe's text: keys, and in tables called like a method those that count for it alone.
-    fn parse_recipe(text: &str, origin: Origin) -> Result<Self> {
-        let mut layer = Self::parse_tables(text, &origin)?;
-        let named: Vec<_> =
-            methods::names().into_iter().filter(|n| layer.get(*n).is_some_and(Value::is_table)).collect();
+    /// A recipe: keys, and in tables called like a method those that count for it alone.
+    fn of_recipe(mut keys: Table, origin: Origin) -> Result<Self> {
         let mut by_method = BTreeMap::new();
-        for name in named {
-            let Some(Value::Table(keys)) = layer.remove(name) else { continue };
-            by_method.insert(name.to_string(), Self::new(keys, origin.clone())?.keys);
+        for name in methods::names() {
+            if let Some(Value::Table(own)) = keys.remove(name) {
+                by_method.insert(name.to_string(), Self::new(own, origin.clone())?.keys);
+            }
         }
-        Ok(Self { by_method, ..Self::new(layer, origin)? })
+        Ok(Self { by_method, ..Self::new(keys, origin)? })
+    }
+
+    fn parse_recipe(text: &str, origin: Origin) -> Result<Self> {
+        Self::of_recipe(parse_table(text, &origin)?, origin)
     }
 
     /// The recipe that `--recipe` means: a built-in one's name or a file.
@@ -152,6 +148,12 @@ impl Layer {
         }
         Self::new(keys, Origin::Set)
     }
+}
+
+fn parse_table(text: &str, origin: &Origin) -> Result<Table> {
+    toml::from_str(text).map_err(|e: toml::de::Error| {
+        Error::usage(format!("{origin} is no TOML: {}", e.to_string().trim_end()), "write one `key = value` a line")
+    })
 }
 
 /// A configuration and where each of its values came from.
@@ -325,7 +327,7 @@ fn own_recipe(manifest: &Manifest, keys: Table) -> Result<Layer> {
         let what = format!("[recipe] of data set {} has the key `{key}`", manifest.name);
         return Err(Error::usage(what, "a data set's recipe says how to train on it, not what: remove the key"));
     }
-    Layer::new(keys, Origin::Recipe(manifest.name.clone()))
+    Layer::of_recipe(keys, Origin::Recipe(manifest.name.clone()))
 }
 
 fn table(config: &Config) -> Table {

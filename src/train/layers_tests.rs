@@ -175,3 +175,37 @@ fn errors_name_key_value_and_place() {
     let l = Layered::new(None, vec![flags("dataset = \"shapes\"\nlr = -1.0")]).unwrap();
     assert!(!usage(l.check().unwrap_err()).contains("(from"));
 }
+
+#[test]
+fn a_recipe_has_keys_for_one_method_alone() {
+    let recipe = || Layer::parse_recipe("lr = 0.2\n[twn]\nlr = 0.3\nepochs = 7", Origin::Recipe("r".into())).unwrap();
+    let of = |flags_: &str| {
+        let flags_ = flags(&format!("dataset = \"shapes\"\n{flags_}"));
+        Layered::new(Some(recipe()), vec![flags_]).unwrap()
+    };
+    let (s3, twn) = (of("").config, of("method = \"twn\""));
+    assert_eq!((s3.lr, s3.epochs), (0.2, 200));
+    assert_eq!((twn.config.lr, twn.config.epochs, twn.origins["lr"].to_string()), (0.3, 7, "recipe r".into()));
+    assert_eq!(of("method = \"twn\"\nlr = 0.4").config.lr, 0.4, "flags lie above");
+    let e = Layer::parse_recipe("[twn]\nrate = 1", Origin::Recipe("r".into())).unwrap_err();
+    assert!(usage(e).contains("rate"));
+}
+
+#[test]
+fn the_built_in_recipes_suit_every_method() {
+    let ps = |recipe: Option<&str>| {
+        let recipe = recipe.map(|r| Layer::recipe(r).unwrap());
+        Layered::new(recipe, vec![flags("dataset = \"cifar10\"\nmethod = \"deepshift-ps\"")]).unwrap().config
+    };
+    for c in [ps(None), ps(Some("published")), ps(Some("default"))] {
+        assert_eq!((c.optimizer, c.lr, c.bits), (crate::kernels::optim::Optimizer::RAdam, 0.01, 5));
+    }
+    for name in methods::names() {
+        for (recipe, _) in RECIPES {
+            let flags = flags(&format!("dataset = \"cifar10\"\nmethod = \"{name}\""));
+            let layered = Layered::new(Some(Layer::recipe(recipe).unwrap()), vec![flags]).unwrap();
+            layered.config.check().unwrap();
+            assert_eq!(layered.config.method, name);
+        }
+    }
+}
