@@ -156,6 +156,11 @@ impl MethodSpec {
         }
     }
 
+    /// Whether its one latent is a `weight` that composition quantizes.
+    pub fn quantizes_weight(&self) -> bool {
+        *self != Self::FP32 && self.method.latents(self.bits) == ["weight"]
+    }
+
     /// `s3 3-bit`, `fp32`.
     pub fn title(&self) -> String {
         if self.bits == 0 { self.method.name().into() } else { format!("{} {}-bit", self.method.name(), self.bits) }

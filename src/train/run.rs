@@ -1,5 +1,6 @@
 //! A run: what it is before it starts, and the loop that fills its folder.
 
+mod observe;
 mod save;
 
 use std::path::Path;
@@ -82,7 +83,7 @@ impl<'a> Run<'a> {
         let out = claim.path();
         let path = out.join(LAST);
         let c = &setup.config;
-        let (file, momenta, mut progress) = checkpoint::split(last, &path)?;
+        let (file, own, mut progress) = checkpoint::split(last, &path)?;
         // A rung of another version does not stop the run: it goes on with what there is.
         let engine = Engine::new(gpu, &setup.graph, &setup.options(progress.rungs(&c.rungs)))?;
         progress.rungs.clone_from(&engine.rungs);
@@ -90,7 +91,7 @@ impl<'a> Run<'a> {
         engine.load(&Values::from_file(&setup.graph, &engine.layout, &file, &path)?);
         let missing = engine.layout.tensors.iter().filter(|t| t.role == crate::graph::Role::Param).find(|t| {
             let name = format!("{}{}", crate::model::values::MOMENTUM_PREFIX, t.name);
-            momenta.0.get(&name).is_none_or(|m| m.shape != t.shape)
+            own.0.get(&name).is_none_or(|m| m.shape != t.shape)
         });
         if let Some(t) = missing {
             return Err(Error::checkpoint(
@@ -99,7 +100,11 @@ impl<'a> Run<'a> {
                 "start anew with --init",
             ));
         }
-        engine.load_momenta(&momenta);
+        engine.load_momenta(&own);
+        if let (Some(_), Err(name)) = (progress.observed, engine.load_seen(&own)) {
+            let what = format!("its {name} is missing or no record of signs");
+            return Err(Error::checkpoint(&path, what, "start anew with --init"));
+        }
         let (step, epoch) = (progress.step, c.steps_per_epoch(data[0].len() as u64));
         // What a stop in the middle of an interval or epoch logged will be written again at its place.
         let keep = |r: &Record| {
@@ -108,7 +113,8 @@ impl<'a> Run<'a> {
                     Record::Train(r) => (r.step + 1).is_multiple_of(c.log_every) || r.step + 1 == c.epochs * epoch,
                     Record::Eval(r) => setup.evaluates(r.step + 1, epoch),
                     Record::Int(r) => setup.evaluates_int(r.step + 1, epoch),
-                    Record::Dynamics(r) => r.steps <= step,
+                    // An observation changes what the next one is compared with: none is made for a stop's sake.
+                    Record::Dynamics(_) => true,
                 }
         };
         folder::sweep(out)?;
@@ -208,6 +214,9 @@ impl<'a> Run<'a> {
         let per_epoch = self.per_epoch;
         let total = c.epochs * per_epoch;
         let end = steps.map_or(total, |s| s.min(total));
+        if self.progress.step == 0 {
+            self.observe(observer)?;
+        }
         (self.clock, self.untimed) = (Instant::now(), self.progress.interval.count);
         if self.progress.out_of_patience(c.patience) {
             return Ok(Outcome::OutOfPatience);
@@ -234,6 +243,9 @@ impl<'a> Run<'a> {
                     self.log_interval()?;
                 } else if self.engine.is_full() {
                     self.count()?;
+                }
+                if c.dynamics_every > 0 && self.progress.step.is_multiple_of(c.dynamics_every) && !at_epoch_end {
+                    self.observe(observer)?;
                 }
                 observer.step(self.progress.step, total, self.latest.as_ref());
                 // At an epoch's end its evaluation belongs to what is saved.
@@ -264,6 +276,7 @@ impl<'a> Run<'a> {
             if setup.evaluates_int(self.progress.step, per_epoch) {
                 self.evaluate_int(observer)?;
             }
+            self.observe(observer)?;
             let out_of_patience = self.progress.out_of_patience(c.patience);
             if out_of_patience {
                 // Nothing comes after it that could log these steps.

@@ -1,10 +1,10 @@
 //! Parameters: their buffers, the dispatches that compose weights from latents, and the optimizer's.
 
-use super::super::builder::{Layer, LayerKind, Op};
+use super::super::builder::{Layer, LayerId, LayerKind, Op};
 use super::super::layout::Place;
 use super::super::plan::BufferSpec;
 use super::super::program::{Call, Program, Ref, Vars};
-use super::{GroupBuffers, Lowering, RING_SLOTS};
+use super::{GroupBuffers, Lowering, RING_SLOTS, TableLayer};
 use crate::kernels::Elem;
 use crate::kernels::augment::AugmentParams;
 use crate::kernels::compose::{PackWeights, PackWeightsParams, Segment, table};
@@ -13,7 +13,7 @@ use crate::kernels::optim::{Accumulate, AccumulateParams, Sgd, SgdParams};
 use crate::methods::{Bound, MethodSpec};
 
 impl Lowering<'_> {
-    fn buffer(&mut self, name: impl Into<String>, words: u64, elem: Elem) -> usize {
+    pub(super) fn buffer(&mut self, name: impl Into<String>, words: u64, elem: Elem) -> usize {
         self.buffers.push(BufferSpec { name: name.into(), words, elem, contents: None });
         self.buffers.len() - 1
     }
@@ -63,7 +63,7 @@ impl Lowering<'_> {
     }
 
     fn bind_methods(&mut self) {
-        let conv = |(layer, place): (&Layer, &Place)| {
+        let conv = |(id, (layer, place)): (LayerId, (&Layer, &Place))| {
             let LayerKind::Conv { shape, method } = layer.kind else { return None };
             let segment = Segment {
                 base: place.params,
@@ -74,20 +74,21 @@ impl Lowering<'_> {
                 w: place.weight,
                 plain: method == MethodSpec::FP32,
             };
-            Some((method, place.group, segment))
+            Some((method, place.group, (id, segment)))
         };
-        let convs: Vec<_> = self.graph.layers.iter().zip(&self.layout.places).filter_map(conv).collect();
-        let mut tables: Vec<(MethodSpec, usize, Vec<Segment>)> = Vec::new();
-        for (method, group, segment) in &convs {
+        let convs: Vec<_> = self.graph.layers.iter().zip(&self.layout.places).enumerate().filter_map(conv).collect();
+        let mut tables: Vec<(MethodSpec, usize, Vec<TableLayer>)> = Vec::new();
+        for (method, group, layer) in &convs {
             // A plain layer goes along with the first method of its group that does more than copy.
-            let host = convs.iter().find(|(_, g, s)| segment.plain && g == group && !s.plain).map_or(*method, |c| c.0);
+            let host =
+                convs.iter().find(|(_, g, s)| layer.1.plain && g == group && !s.1.plain).map_or(*method, |c| c.0);
             match tables.iter_mut().find(|(m, g, _)| *m == host && g == group) {
-                Some((_, _, segments)) => segments.push(*segment),
-                None => tables.push((host, *group, vec![*segment])),
+                Some((_, _, layers)) => layers.push(*layer),
+                None => tables.push((host, *group, vec![*layer])),
             }
         }
-        for (method, group, segments) in tables {
-            let (words, groups) = table(&segments);
+        for (method, group, layers) in tables {
+            let (words, groups) = table(&layers.iter().map(|(_, segment)| *segment).collect::<Vec<_>>());
             let at = self.buffer(format!("{} segments {group}", method.title()), words.len() as u64, Elem::U32);
             self.buffers[at].contents = Some(words);
             let b = self.groups[group];
@@ -109,6 +110,7 @@ impl Lowering<'_> {
                 self.regularizer_parts += groups;
             }
             self.bound.push((method, bound));
+            self.bound_layers.push(layers);
         }
     }
 

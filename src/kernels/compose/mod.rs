@@ -83,7 +83,7 @@ pub fn table(segments: &[Segment]) -> (Vec<u32>, u32) {
 }
 
 /// Reads a table back, for the twins.
-fn segments(table: &[u32], groups: u32) -> Vec<Segment> {
+pub(super) fn segments(table: &[u32], groups: u32) -> Vec<Segment> {
     let layer =
         |s: &[u32]| Segment { base: s[0], stride: s[1], cin: s[3], cout: s[4], taps: s[9], w: s[7], plain: s[10] == 1 };
     table[groups as usize..].chunks_exact(11).map(layer).collect()
