@@ -7,7 +7,7 @@ DEMO_FLAGS := --dataset shapes --model resnet8 --method s3 --bits 3 --latent-lr 
 	--epochs 3 --batch-size 128 --lr 0.1 --seed 1 --log-every 10
 
 # Integration tests that use an adapter: they run once on the default one and once on SwiftShader.
-GPU_TESTS := kernels lockstep golden training long_runs tune integer_gpu
+GPU_TESTS := kernels lockstep golden training dynamics long_runs tune integer_gpu
 # And these once more with lavapipe's subgroups twice as wide.
 WIDE_TESTS := kernels lockstep integer_gpu
 

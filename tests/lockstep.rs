@@ -89,6 +89,7 @@ fn every_dispatch_of_a_training_step_agrees_with_its_twin() {
             flip: true,
             keep_gradients,
             accumulate,
+            dynamics: true,
             ..options(4 / accumulate)
         };
         let mut engine = engine(graph, &on);
@@ -97,7 +98,8 @@ fn every_dispatch_of_a_training_step_agrees_with_its_twin() {
         let records = records(graph.nodes[0].shape, 10, 7);
         // The second batch is a partial one, on slabs and momenta that the first has left.
         for indices in [&[0, 1, 2, 3][..], &[4, 5, 6]] {
-            let failures = engine.checked_step(&records, indices, 0.1).unwrap_or_else(|e| panic!("{e}"));
+            let mut failures = engine.checked_step(&records, indices, 0.1).unwrap_or_else(|e| panic!("{e}"));
+            failures.extend(engine.checked_observation().unwrap_or_else(|e| panic!("{e}")));
             for (dispatch, bad) in &failures {
                 println!("{name}, {} images: {dispatch}: {} wrong, the first {:?}", indices.len(), bad.len(), bad[0]);
             }

@@ -27,7 +27,7 @@ fn metrics(place: &Place, run: &str, kind: &str) -> Vec<Value> {
 }
 
 fn assert_same(place: &Place, run: &str, whole: &str) {
-    for kind in ["train", "eval"] {
+    for kind in ["train", "eval", "dynamics"] {
         assert_eq!(metrics(place, run, kind), metrics(place, whole, kind), "{run}");
     }
     assert_eq!(place.names(run), place.names(whole), "{run}");

@@ -94,7 +94,7 @@ fn rust_declares_what_the_shader_declares() {
                 panic!("{name}: {} is no array", want.name)
             };
             let scalar = match module.types[base].inner {
-                TypeInner::Scalar(s) | TypeInner::Vector { scalar: s, .. } => s,
+                TypeInner::Scalar(s) | TypeInner::Vector { scalar: s, .. } | TypeInner::Atomic(s) => s,
                 ref other => panic!("{name}: {} holds {other:?}", want.name),
             };
             let elem = if scalar == naga::Scalar::F32 { Elem::F32 } else { Elem::U32 };

@@ -192,7 +192,10 @@ fn metrics_count_every_image_and_eval_repeats_them() {
     place.run(&args).ok();
 
     let lines = metrics(&place, "whole");
-    let (train, evals): (Vec<_>, Vec<_>) = lines.iter().partition(|l| l["kind"] == "train");
+    let moved = lines.iter().filter(|l| l["kind"] == "dynamics");
+    assert_eq!(moved.filter_map(|l| l["steps"].as_u64()).collect::<Vec<_>>(), [0, STEPS_PER_EPOCH, STEPS]);
+    let lines = lines.iter().filter(|l| l["kind"] != "dynamics");
+    let (train, evals): (Vec<_>, Vec<_>) = lines.partition(|l| l["kind"] == "train");
     assert_eq!((train.len() as u64, evals.len()), (STEPS, 2));
     for (step, line) in (0u64..).zip(&train) {
         // serde_json sorts an object's keys.

@@ -20,13 +20,21 @@ pub(super) fn dry_run(setup: &Setup, gpu: Gpu, rungs: RungChoice) -> Result<Exit
     // Sizes beyond the adapter's may be beyond a kernel's counters, too.
     plan.check(&gpu.limits, batch)?;
     let parts = setup.config.accumulate;
+    let observation = "an observation of the weights".into();
     let names = match parts {
-        1 => ["a training step".into(), "before an evaluation".into(), "an evaluation batch".into(), String::new()],
+        1 => [
+            "a training step".into(),
+            "before an evaluation".into(),
+            "an evaluation batch".into(),
+            String::new(),
+            observation,
+        ],
         _ => [
             format!("one of {parts} parts of a training step"),
             "before a training step or an evaluation".into(),
             "an evaluation batch".into(),
             "at a training step's end".into(),
+            observation,
         ],
     };
     for (name, section) in names.iter().zip(&plan.sections).filter(|(_, section)| !section.is_empty()) {

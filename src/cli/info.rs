@@ -12,7 +12,7 @@ use crate::data::Manifest;
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, Entry};
 use crate::methods::MethodSpec;
-use crate::model::values::OPTIMIZER_PREFIX;
+use crate::model::values::{OPTIMIZER_PREFIX, is_of_run};
 use crate::train::checkpoint;
 use crate::train::folder;
 use crate::train::layers::{Layer, Layered, Origin};
@@ -102,6 +102,9 @@ fn run_folder(path: &Path) -> Result<Said> {
         format!("{:.2} of {} epochs, step {} of {steps}; {best}", s.epochs_done, s.epochs, s.steps_done),
     ];
     lines.extend(s.adapter.iter().map(|a| format!("adapter {a}")));
+    let log = path.join(folder::METRICS);
+    let records = if log.is_file() { metrics::read(log)? } else { Vec::new() };
+    lines.extend(records.iter().rev().find_map(movement));
     let kept = folder::kept_epochs(path)?.into_iter().map(folder::epoch_file);
     for name in folder::FILES.map(String::from).into_iter().chain(kept) {
         if let Ok(file) = std::fs::metadata(path.join(&name)) {
@@ -112,13 +115,35 @@ fn run_folder(path: &Path) -> Result<Said> {
     Ok(Said { json: json!({"kind": "run", "summary": s, "config": config}), lines })
 }
 
+/// How all weights moved up to an observation, as a line.
+fn movement(record: &Record) -> Option<String> {
+    let Record::Dynamics(r) = record else { return None };
+    let (percent, w) = (|share: f64| format!("{:.2} %", 100.0 * share), &r.whole);
+    let changed = w.wsvr.map(|wsvr| format!("{} changed sign in {} steps (WSVR), ", percent(wsvr), r.distance));
+    let low = percent(w.wlvr);
+    Some(format!(
+        "weights at step {}: {}{low} low (WLVR), {} zero",
+        r.steps,
+        changed.unwrap_or_default(),
+        percent(w.zero)
+    ))
+}
+
 fn weights(path: &Path) -> Result<Said> {
     let (entries, meta) = tensors::list(path)?;
-    let (momenta, own): (Vec<_>, Vec<_>) = entries.iter().partition(|e| e.name.starts_with(OPTIMIZER_PREFIX));
+    let (of_run, own): (Vec<_>, Vec<_>) = entries.iter().partition(|e| is_of_run(&e.name));
+    let (momenta, seen): (Vec<_>, Vec<_>) = of_run.into_iter().partition(|e| e.name.starts_with(OPTIMIZER_PREFIX));
     let sum = |list: &[&Entry]| list.iter().map(|e| e.bytes as u64).sum::<u64>();
     let mut lines = vec![format!("{}: {} tensors, {}", path.display(), own.len(), super::bytes(sum(&own)))];
     if !momenta.is_empty() {
         lines.push(format!("and the optimizer's momenta: {} tensors, {}", momenta.len(), super::bytes(sum(&momenta))));
+    }
+    if !seen.is_empty() {
+        lines.push(format!(
+            "and the weights' signs at their last observation: {} tensors, {}",
+            seen.len(),
+            super::bytes(sum(&seen))
+        ));
     }
     for (key, value) in &meta {
         let short: String = value.chars().take(90).collect();
@@ -217,7 +242,7 @@ fn log(path: &Path) -> Result<Said> {
             Record::Train(_) | Record::Int(_) | Record::Dynamics(_) => None,
         })
         .collect();
-    let trained = records.len() - evals.len();
+    let trained = records.iter().filter(|r| matches!(r, Record::Train(_))).count();
     let mut lines = vec![format!("{}: training intervals {trained}, evaluations {}", path.display(), evals.len())];
     let row = |e: &&metrics::EvalRecord| {
         let cells = [e.loss, e.top1, e.top5].map(|v| format!("{v:.4}"));
@@ -225,6 +250,7 @@ fn log(path: &Path) -> Result<Said> {
     };
     let rows: Vec<Vec<String>> = evals.iter().map(row).collect();
     lines.extend(columns(&[">epoch", ">step", ">test loss", ">top-1 %", ">top-5 %"], &rows));
+    lines.extend(records.iter().rev().find_map(movement));
     Ok(Said { json: json!({"kind": "metrics", "records": records}), lines })
 }
 

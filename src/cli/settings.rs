@@ -113,6 +113,10 @@ pub(super) struct Settings {
     /// default and runs over the whole test set on the CPU, while training waits and stays the same bit for bit; 0 never does
     #[arg(long, value_name = "N")]
     eval_int_every: Option<u64>,
+    /// Also observe how the weights move after every N steps: how many changed their sign (WSVR), how many are low (WLVR), which levels
+    /// they are on. Each epoch's end is observed in any case; 0 leaves it at that
+    #[arg(long, value_name = "N")]
+    dynamics_every: Option<u64>,
     /// Compute each step in N parts, so that a large batch fits a small card. --batch-size stays the whole step's; the result is that of
     /// the batch at once but for batch norm, which takes mean and variance of one part at a time
     #[arg(long, value_name = "N")]

@@ -17,6 +17,6 @@ pub use builder::{Graph, Layer, LayerId, LayerKind, Node, NodeId, Op, Shape};
 pub use exec::Executor;
 pub use exec_cpu::CpuExecutor;
 pub use layout::{Layout, NamedTensor, Role};
-pub use lower::{Lowered, Options, RungChoice, lower};
+pub use lower::{Lowered, Observation, ObservedLayer, Options, RungChoice, lower};
 pub use plan::{BufferSpec, Plan, Step};
 pub use program::{Call, Program, Ref, TensorSpec, Vars};

@@ -43,10 +43,11 @@ pub struct Plan {
 }
 
 impl Lowered {
-    /// Moves the programs and persistent buffers into a plan of four sections: a training step or a part of it, the composition
-    /// before an evaluation or a step of parts, an evaluation batch, the end of a step of parts.
+    /// Moves the programs and persistent buffers into a plan of five sections: a training step or a part of it, the composition
+    /// before an evaluation or a step of parts, an evaluation batch, the end of a step of parts, an observation of the weights.
     pub fn plan(&mut self) -> Plan {
-        let programs = [&mut self.train, &mut self.compose, &mut self.eval, &mut self.update].map(std::mem::take);
+        let programs = [&mut self.train, &mut self.compose, &mut self.eval, &mut self.update, &mut self.dynamics];
+        let programs = programs.map(std::mem::take);
         Plan::new(std::mem::take(&mut self.buffers), programs.into())
     }
 }

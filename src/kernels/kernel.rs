@@ -57,6 +57,10 @@ pub const fn write_u32(name: &'static str) -> Binding {
 pub const fn update(name: &'static str) -> Binding {
     Binding { name, elem: Elem::F32, access: Access::Update }
 }
+/// A u32 binding updated in place.
+pub const fn update_u32(name: &'static str) -> Binding {
+    Binding { name, elem: Elem::U32, access: Access::Update }
+}
 
 /// One field of a parameter struct, held against the shader's through naga's reflection.
 #[derive(Clone, Copy, Debug)]

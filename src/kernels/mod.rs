@@ -11,6 +11,7 @@
 //! | loss and a step's figures | [`loss`] |
 //! | latents to weights and back | [`compose`] |
 //! | optimizer | [`optim`] |
+//! | how weights move | [`dynamics`] |
 //! | integer networks | [`int`] |
 //! | an adapter's ceilings | [`mod@bench`] |
 //! | subgroup probe | [`probe`] |
@@ -22,6 +23,7 @@ pub mod check;
 pub mod compose;
 pub mod conv;
 pub mod doctor;
+pub mod dynamics;
 pub mod int;
 mod kernel;
 pub mod linear;
@@ -35,7 +37,7 @@ mod twin;
 pub use check::{Case, Fill, Tolerance};
 pub use kernel::{
     Access, AnyCase, AnyKernel, Binding, Const, Cost, Elem, Field, GROUP, Kernel, Params, Source, WgslType, groups_for,
-    read, read_u32, update, write, write_u32,
+    read, read_u32, update, update_u32, write, write_u32,
 };
 pub use twin::{Arg, Args, Data, Out, Output};
 
@@ -106,6 +108,8 @@ pub fn registry() -> Vec<&'static dyn AnyKernel> {
         &optim::Accumulate,
         &optim::Sgd,
         &optim::Adam,
+        &dynamics::WeightMax,
+        &dynamics::WeightChanges,
         &int::ops::IntLookup,
         &int::CONV_DIGITS,
         &int::CONV_PAIRS_SHIFT,

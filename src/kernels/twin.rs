@@ -140,7 +140,7 @@ impl<'a> Args<'a> {
             Data::U32(_) => panic!("binding {i} holds u32"),
         }
     }
-    /// A written u32 binding.
+    /// A written or updated u32 binding.
     pub fn out_u32(&mut self, i: usize) -> &'a mut [u32] {
         match &mut self.take(i).data {
             Data::U32(v) => v,

@@ -275,6 +275,11 @@ impl MethodSpec {
         }
     }
 
+    /// Whether its one latent is a `weight` that composition quantizes.
+    pub fn quantizes_weight(&self) -> bool {
+        *self != Self::FP32 && self.method.latents(self.bits) == ["weight"]
+    }
+
     /// `s3 3-bit`, `fp32`, `twn 2-bit unscaled`.
     pub fn title(&self) -> String {
         let name = self.method.name();

@@ -21,6 +21,13 @@ pub const OPTIMIZER_PREFIX: &str = "optimizer.";
 pub const MOMENTUM_PREFIX: &str = "optimizer.momentum.";
 /// Second moments.
 pub const SECOND_PREFIX: &str = "optimizer.second.";
+/// Where a run keeps what it saw of each weight's sign, to compare with at the next observation.
+pub const SEEN_PREFIX: &str = "dynamics.seen.";
+
+/// Whether a tensor of this name is a run's own, and none of its network's.
+pub fn is_of_run(name: &str) -> bool {
+    [OPTIMIZER_PREFIX, SEEN_PREFIX].iter().any(|prefix| name.starts_with(prefix))
+}
 
 impl Values {
     /// Fresh values: convolutions and latents ~ N(0, 2/(k·k·Cout)), batch norm 1 and 0, the classifier U(±1/√fan-in).
@@ -76,7 +83,7 @@ impl Values {
             }
             used.insert(name);
         }
-        let extra = file.tensors.keys().filter(|n| !used.contains(*n) && !n.starts_with(OPTIMIZER_PREFIX));
+        let extra = file.tensors.keys().filter(|n| !used.contains(*n) && !is_of_run(n));
         wrong.extend(extra.map(|n| format!("unexpected {n}")));
         if let (true, Some(name)) = (wrong.is_empty(), not_finite.first()) {
             let what = format!("{} of its tensors hold values that are not finite, {name} first", not_finite.len());

@@ -12,7 +12,7 @@ use crate::files::tensors::{self, TensorFile};
 use crate::graph::RungChoice;
 use crate::kernels::registry;
 use crate::methods::{MethodSpec, Scale};
-use crate::model::values::OPTIMIZER_PREFIX;
+use crate::model::values::is_of_run;
 use crate::model::{Arch, Shortcut, Values};
 
 /// What every weight file says about its network. All values are strings in the file; lists are comma-separated.
@@ -44,6 +44,9 @@ pub struct Progress {
     /// Evaluations since then that were no better.
     #[serde(default)]
     pub waited: u64,
+    /// Steps done at the last observation of the weights.
+    #[serde(default)]
+    pub observed: Option<u64>,
     /// Rungs taken, by `direction:layer`.
     pub rungs: BTreeMap<String, String>,
     /// Images of the training and of the test set.
@@ -188,11 +191,11 @@ pub fn classes(file: &TensorFile, path: &Path) -> Result<u32> {
     }
 }
 
-/// A weight file: values, and in a run's last.safetensors also momenta and progress.
-pub fn file(meta: BTreeMap<String, String>, values: Values, run: Option<(&Values, &Progress)>) -> Result<TensorFile> {
+/// A weight file: values, and in a run's last.safetensors also the run's own tensors (momenta, signs seen) and its progress.
+pub fn file(meta: BTreeMap<String, String>, values: Values, run: Option<(Values, &Progress)>) -> Result<TensorFile> {
     let mut file = TensorFile { tensors: values.0, meta };
-    if let Some((momenta, progress)) = run {
-        file.tensors.extend(momenta.0.clone());
+    if let Some((own, progress)) = run {
+        file.tensors.extend(own.0);
         let json = serde_json::to_string(progress)
             .map_err(|e| Error::Gpu { what: format!("figures that are not numbers: {e}") })?;
         file.meta.insert("progress".into(), json);
@@ -211,14 +214,14 @@ pub fn progress(file: &TensorFile, path: &Path) -> Result<Progress> {
     serde_json::from_str(json).map_err(|e| Error::checkpoint(path, format!("its progress: {e}"), hint))
 }
 
-/// Splits a run's last.safetensors: the plain weight file, the momenta, and where the run stands.
+/// Splits a run's last.safetensors: the plain weight file, the run's own tensors, and where the run stands.
 ///
 /// # Errors
 /// As [`progress`].
 pub fn split(mut file: TensorFile, path: &Path) -> Result<(TensorFile, Values, Progress)> {
     let progress = progress(&file, path)?;
-    let momenta = file.tensors.extract_if(.., |name, _| name.starts_with(OPTIMIZER_PREFIX)).collect();
-    Ok((file, Values(momenta), progress))
+    let own = file.tensors.extract_if(.., |name, _| is_of_run(name)).collect();
+    Ok((file, Values(own), progress))
 }
 
 /// Reads a weight file.

@@ -104,6 +104,9 @@ pub struct Config {
     /// Epochs from one evaluation of the network as integers to the next; 0: there is none.
     #[serde(default)]
     pub eval_int_every: u64,
+    /// Steps from one observation of the weights to the next, beside those at each epoch's end; 0: there is none in between.
+    #[serde(default)]
+    pub dynamics_every: u64,
     /// Whether the network is evaluated after the last epoch alone.
     #[serde(default)]
     pub eval_only_last: bool,
@@ -184,7 +187,8 @@ impl Config {
         count("--log-every", self.log_every, 1_000_000_000)?;
         count("--eval-every", self.eval_every, 1_000_000)?;
         count("--width", self.width.into(), 64)?;
-        for (flag, v) in [("--keep", self.keep), ("--eval-int-every", self.eval_int_every)] {
+        let rare = [("--eval-int-every", self.eval_int_every), ("--dynamics-every", self.dynamics_every)];
+        for (flag, v) in rare.into_iter().chain([("--keep", self.keep)]) {
             if v > 1_000_000 {
                 return Err(Error::usage(format!("{flag} is {v}"), "it must be at most 1000000"));
             }
@@ -314,6 +318,7 @@ impl Default for Config {
             log_every: 50,
             eval_every: 1,
             eval_int_every: 0,
+            dynamics_every: 0,
             eval_only_last: false,
             patience: 0,
             keep: 0,
@@ -381,6 +386,7 @@ mod tests {
         let fp32 = Config { method: "fp32".into(), bits: 0, eval_int_every: 2, ..config() };
         says(fp32, "--eval-int-every 2");
         says(Config { eval_int_every: 1_000_001, ..config() }, "--eval-int-every is 1000001");
+        says(Config { dynamics_every: 1_000_001, ..config() }, "--dynamics-every is 1000001");
         says(Config { bits: 7, ..config() }, "7-bit");
         says(Config { method: "s4".into(), ..config() }, "s4");
         says(Config { label_smoothing: 1.5, ..config() }, "--label-smoothing");

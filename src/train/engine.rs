@@ -1,5 +1,7 @@
 //! A network on a device: its values in, batches through, figures out.
 
+mod observe;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
@@ -8,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::graph::layout::{GroupSize, NamedTensor};
 use crate::graph::lower::{GroupBuffers, Options, RING_SLOTS, lower};
-use crate::graph::{Executor, Graph, Layout, Role, Vars};
+use crate::graph::{Executor, Graph, Layout, Observation, Role, Vars};
 use crate::kernels::loss::RING_WORDS;
 use crate::model::Values;
 use crate::model::values::{MOMENTUM_PREFIX, SECOND_PREFIX};
@@ -18,6 +20,7 @@ const TRAIN: usize = 0;
 const COMPOSE: usize = 1;
 const EVAL: usize = 2;
 const UPDATE: usize = 3;
+const DYNAMICS: usize = 4;
 
 /// Submissions that may be under way: one runs, one waits, and the host prepares the next.
 const IN_FLIGHT: usize = 2;
@@ -66,6 +69,7 @@ pub struct Engine {
     batch: usize,
     ring: usize,
     eval_logits: usize,
+    observation: Observation,
     max_n: u32,
     classes: usize,
     accumulate: u32,
@@ -104,6 +108,7 @@ impl Engine {
             batch: lowered.batch,
             ring: lowered.ring,
             eval_logits,
+            observation: lowered.observation,
             max_n: options.batch,
             classes: graph.classes() as usize,
             accumulate: options.accumulate.max(1),
@@ -139,7 +144,7 @@ impl Engine {
     /// The plan's section of an evaluation batch, whose weights the last training step composed.
     pub const EVAL: usize = EVAL;
 
-    /// Loads parameters and running values; momenta and second moments become zero.
+    /// Loads parameters and running values; momenta and second moments become zero, and no weight has been observed.
     pub fn load(&self, values: &Values) {
         for (i, (b, size)) in self.groups.iter().zip(&self.layout.groups).enumerate() {
             let words = size.params as usize;
@@ -147,6 +152,7 @@ impl Engine {
             [Some(b.momenta), b.second].into_iter().flatten().for_each(|slab| self.exec.write(slab, &vec![0; words]));
         }
         self.exec.write(self.state, &values.slab(&self.layout, Role::State, 0, self.layout.state as usize));
+        self.forget_seen();
     }
 
     /// Loads momenta and second moments, by the names that [`Engine::momenta`] gives.

@@ -1,5 +1,6 @@
 //! How a run tells of itself, and how it ended.
 
+use super::dynamics::DynamicsRecord;
 use super::metrics::{EvalRecord, TrainRecord};
 use crate::error::Result;
 use crate::gpu::Startup;
@@ -29,6 +30,8 @@ pub trait Observer {
     fn eval(&mut self, _record: &EvalRecord, _train: Option<&TrainRecord>, _seconds: f64) {}
     /// After each evaluation as integers, with its seconds: the record, or why the network cannot be frozen as it is now.
     fn eval_int(&mut self, _outcome: &Result<EvalRecord>, _seconds: f64) {}
+    /// After each observation of how the weights moved.
+    fn dynamics(&mut self, _record: &DynamicsRecord) {}
 }
 
 /// Nobody listens.

@@ -1,5 +1,6 @@
 //! A run: what it is before it starts, and the loop that fills its folder.
 
+mod observe;
 mod save;
 
 use std::path::Path;
@@ -82,15 +83,19 @@ impl<'a> Run<'a> {
         let out = claim.path();
         let path = out.join(LAST);
         let c = &setup.config;
-        let (file, momenta, mut progress) = checkpoint::split(last, &path)?;
+        let (file, own, mut progress) = checkpoint::split(last, &path)?;
         // A rung of another version does not stop the run: it goes on with what there is.
         let engine = Engine::new(gpu, &setup.graph, &setup.options(progress.rungs(&c.rungs)))?;
         progress.rungs.clone_from(&engine.rungs);
         progress.adapter = describe(&engine.exec.gpu.info);
         engine.load(&Values::from_file(&setup.graph, &engine.layout, &file, &path)?);
-        engine.load_momenta(&momenta).map_err(|name| {
+        engine.load_momenta(&own).map_err(|name| {
             Error::checkpoint(&path, format!("it lacks {name}, or has it in another shape"), "start anew with --init")
         })?;
+        if let (Some(_), Err(name)) = (progress.observed, engine.load_seen(&own)) {
+            let what = format!("its {name} is missing or no record of signs");
+            return Err(Error::checkpoint(&path, what, "start anew with --init"));
+        }
         let (step, epoch) = (progress.step, c.steps_per_epoch(data[0].len() as u64));
         // What a stop in the middle of an interval or epoch logged will be written again at its place.
         let keep = |r: &Record| {
@@ -99,7 +104,8 @@ impl<'a> Run<'a> {
                     Record::Train(r) => (r.step + 1).is_multiple_of(c.log_every) || r.step + 1 == c.epochs * epoch,
                     Record::Eval(r) => setup.evaluates(r.step + 1, epoch),
                     Record::Int(r) => setup.evaluates_int(r.step + 1, epoch),
-                    Record::Dynamics(r) => r.steps <= step,
+                    // An observation changes what the next one is compared with: none is made for a stop's sake.
+                    Record::Dynamics(_) => true,
                 }
         };
         folder::sweep(out)?;
@@ -200,6 +206,9 @@ impl<'a> Run<'a> {
         let per_epoch = self.per_epoch;
         let total = c.epochs * per_epoch;
         let end = steps.map_or(total, |s| s.min(total));
+        if self.progress.step == 0 {
+            self.observe(observer)?;
+        }
         (self.clock, self.untimed) = (Instant::now(), self.progress.interval.count);
         if self.progress.out_of_patience(c.patience) {
             return Ok(Outcome::OutOfPatience);
@@ -233,6 +242,9 @@ impl<'a> Run<'a> {
                 } else if self.engine.is_full() {
                     self.count()?;
                 }
+                if c.dynamics_every > 0 && self.progress.step.is_multiple_of(c.dynamics_every) && !at_epoch_end {
+                    self.observe(observer)?;
+                }
                 observer.step(self.progress.step, total, self.latest.as_ref());
                 // At an epoch's end its evaluation belongs to what is saved.
                 if stop.load(Ordering::Relaxed) && !at_epoch_end {
@@ -262,6 +274,7 @@ impl<'a> Run<'a> {
             if setup.evaluates_int(self.progress.step, per_epoch) {
                 self.evaluate_int(observer)?;
             }
+            self.observe(observer)?;
             let out_of_patience = self.progress.out_of_patience(c.patience);
             if out_of_patience {
                 // Nothing comes after it that could log these steps.
@@ -286,10 +299,12 @@ impl<'a> Run<'a> {
     /// Freezes weights up to this share of each layer, of a method that does so; their momentum goes with the next step.
     fn freeze(&mut self, share: f64) -> Result<()> {
         self.count()?;
-        let (mut values, momenta) = (self.finite(self.engine.values()?)?, self.engine.momenta()?);
+        let mut values = self.finite(self.engine.values()?)?;
+        let (momenta, seen) = (self.engine.momenta()?, self.engine.seen()?);
         values.freeze(&self.setup.graph, &self.engine.layout, share);
         self.engine.load(&values);
         self.engine.load_momenta(&momenta).expect("the engine's own");
+        self.engine.load_seen(&seen).expect("the engine's own");
         Ok(())
     }
 

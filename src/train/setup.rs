@@ -83,6 +83,7 @@ impl Setup {
         Options {
             batch: c.part_size(),
             accumulate: c.accumulate,
+            dynamics: true,
             mean: c.mean.clone(),
             std: c.std.clone(),
             pad: if c.augment { self.manifest.pad as u32 } else { 0 },

@@ -1,5 +1,8 @@
 //! A graph in the twins' hands, with its images and values: for the tests of the backward pass and of whole steps.
 
+// Each test binary uses a part of this.
+#![allow(dead_code)]
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use s3gpu::data::Records;

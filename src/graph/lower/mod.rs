@@ -4,12 +4,14 @@
 //! reverse, one rule an operation; where two gradients meet they are added, in a convolution's own output where one is at hand.
 
 mod backward;
+mod dynamics;
 mod forward;
 mod fuse;
 mod parameters;
 
 use std::collections::BTreeMap;
 
+pub use self::dynamics::{Observation, ObservedLayer};
 use self::fuse::{Role, Unit};
 use super::builder::{Graph, LayerId, LayerKind, Node, NodeId, Op};
 use super::layout::Layout;
@@ -19,6 +21,7 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::kernels::act::ElementwiseParams;
 use crate::kernels::augment::{Augment, AugmentParams};
+use crate::kernels::compose::Segment;
 use crate::kernels::conv::{self, ConvParams, Family, Rung};
 use crate::kernels::linear::LinearParams;
 use crate::kernels::loss::{LossParams, Metrics, MetricsParams, SoftmaxCrossEntropy};
@@ -72,6 +75,8 @@ pub struct Options {
     pub alpha: f32,
     /// Whether a training step leaves the gradients of all parameters in memory, at the price of some speed.
     pub keep_gradients: bool,
+    /// Whether the plan can observe how weights move.
+    pub dynamics: bool,
     /// Batches that a training step adds up, each a part of it; up to 1: the batch is the step.
     pub accumulate: u32,
     /// Convolution rungs.
@@ -148,11 +153,18 @@ pub struct Lowered {
     pub eval: Program,
     /// What ends a training step whose parts are done; empty where a step has no parts.
     pub update: Program,
+    /// Composes the weights and compares them with those of the last time; empty without [`Options::dynamics`].
+    pub dynamics: Program,
+    /// What the last one reads and writes.
+    pub observation: Observation,
     /// The logits of the evaluation program.
     pub eval_logits: Ref,
     /// The rungs taken, by `direction:layer`.
     pub rungs: BTreeMap<String, String>,
 }
+
+/// A layer and its place in a segment table.
+type TableLayer = (LayerId, Segment);
 
 struct Lowering<'a> {
     graph: &'a Graph,
@@ -169,6 +181,8 @@ struct Lowering<'a> {
     regularizer: usize,
     /// (method, buffers) of each composition dispatch.
     bound: Vec<(MethodSpec, Bound)>,
+    /// The layers of each in its table's order.
+    bound_layers: Vec<Vec<TableLayer>>,
     regularizer_parts: u32,
     rungs: BTreeMap<String, String>,
     /// What each convolution's node takes in each direction.
@@ -212,6 +226,7 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered> {
         ring: 0,
         regularizer: 0,
         bound: Vec::new(),
+        bound_layers: Vec::new(),
         regularizer_parts: 0,
         rungs: BTreeMap::new(),
         picked: BTreeMap::new(),
@@ -226,6 +241,7 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered> {
         l.update(&mut update);
         l.regularizer_figure(&mut update);
     }
+    let (dynamics, observation) = if options.dynamics { l.dynamics() } else { Default::default() };
     Ok(Lowered {
         buffers: l.buffers,
         layout: l.layout,
@@ -237,6 +253,8 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered> {
         compose,
         eval,
         update,
+        dynamics,
+        observation,
         eval_logits,
         rungs: l.rungs,
     })

@@ -1,10 +1,10 @@
 //! Parameters: their buffers, the dispatches that compose weights from latents, and the optimizer's.
 
-use super::super::builder::{Layer, LayerKind, Op};
+use super::super::builder::{Layer, LayerId, LayerKind, Op};
 use super::super::layout::Place;
 use super::super::plan::BufferSpec;
 use super::super::program::{Call, Program, Ref, Vars};
-use super::{GroupBuffers, Lowering, RING_SLOTS};
+use super::{GroupBuffers, Lowering, RING_SLOTS, TableLayer};
 use crate::kernels::Elem;
 use crate::kernels::augment::AugmentParams;
 use crate::kernels::compose::{PackWeights, PackWeightsParams, Segment, table};
@@ -13,7 +13,7 @@ use crate::kernels::optim::{Accumulate, AccumulateParams, Adam, AdamParams, Opti
 use crate::methods::{Bound, MethodSpec};
 
 impl Lowering<'_> {
-    fn buffer(&mut self, name: impl Into<String>, words: u64, elem: Elem) -> usize {
+    pub(super) fn buffer(&mut self, name: impl Into<String>, words: u64, elem: Elem) -> usize {
         self.buffers.push(BufferSpec { name: name.into(), words, elem, contents: None });
         self.buffers.len() - 1
     }
@@ -66,7 +66,7 @@ impl Lowering<'_> {
 
     fn bind_methods(&mut self) {
         let mut scales = 0;
-        let mut conv = |(layer, place): (&Layer, &Place)| {
+        let mut conv = |(id, (layer, place)): (LayerId, (&Layer, &Place))| {
             let LayerKind::Conv { shape, method } = layer.kind else { return None };
             // A method keeps flags or scales, or neither.
             let aux = if method.method.flags().is_empty() { scales } else { place.state };
@@ -81,28 +81,30 @@ impl Lowering<'_> {
                 plain: method == MethodSpec::FP32,
                 aux,
             };
-            Some((method, place.group, segment))
+            Some((method, place.group, (id, segment)))
         };
-        let convs: Vec<_> = self.graph.layers.iter().zip(&self.layout.places).filter_map(&mut conv).collect();
+        let layers = self.graph.layers.iter().zip(&self.layout.places).enumerate();
+        let convs: Vec<_> = layers.filter_map(&mut conv).collect();
         let scales = self.buffer("scales", scales.into(), Elem::F32);
-        let mut tables: Vec<(MethodSpec, usize, Vec<Segment>)> = Vec::new();
-        for (method, group, segment) in &convs {
+        let mut tables: Vec<(MethodSpec, usize, Vec<TableLayer>)> = Vec::new();
+        for (method, group, layer) in &convs {
             // A plain layer goes along with the first method of its group that does more than copy.
-            let host = convs.iter().find(|(_, g, s)| segment.plain && g == group && !s.plain).map_or(*method, |c| c.0);
+            let host =
+                convs.iter().find(|(_, g, s)| layer.1.plain && g == group && !s.1.plain).map_or(*method, |c| c.0);
             match tables.iter_mut().find(|(m, g, _)| *m == host && g == group) {
-                Some((_, _, segments)) => segments.push(*segment),
-                None => tables.push((host, *group, vec![*segment])),
+                Some((_, _, layers)) => layers.push(*layer),
+                None => tables.push((host, *group, vec![*layer])),
             }
         }
-        for (method, group, segments) in tables {
-            let (words, groups) = table(&segments);
+        for (method, group, layers) in tables {
+            let (words, groups) = table(&layers.iter().map(|(_, segment)| *segment).collect::<Vec<_>>());
             let at = self.buffer(format!("{} segments {group}", method.title()), words.len() as u64, Elem::U32);
             self.buffers[at].contents = Some(words);
             let b = self.groups[group];
             let bound = Bound {
                 group,
                 groups,
-                segments: segments.len() as u32,
+                segments: layers.len() as u32,
                 table: Ref::Buffer(at),
                 params: Ref::Buffer(b.params),
                 weight: Ref::Buffer(b.weight),
@@ -120,6 +122,7 @@ impl Lowering<'_> {
                 self.regularizer_parts += groups;
             }
             self.bound.push((method, bound));
+            self.bound_layers.push(layers);
         }
     }
 

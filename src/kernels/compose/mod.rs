@@ -92,7 +92,7 @@ pub fn table(segments: &[Segment]) -> (Vec<u32>, u32) {
 }
 
 /// Reads a table back, for the twins.
-fn segments(table: &[u32], groups: u32) -> Vec<Segment> {
+pub(super) fn segments(table: &[u32], groups: u32) -> Vec<Segment> {
     let layer = |s: &[u32]| Segment {
         base: s[0],
         stride: s[1],

@@ -26,8 +26,9 @@ impl Run<'_> {
 
     /// Everything that the run needs to go on from here.
     fn checkpoint(&self) -> Result<TensorFile> {
-        let (values, momenta) = (self.finite(self.engine.values()?)?, self.finite(self.engine.momenta()?)?);
-        checkpoint::file(self.meta(), values, Some((&momenta, &self.progress)))
+        let (values, mut own) = (self.finite(self.engine.values()?)?, self.finite(self.engine.momenta()?)?);
+        own.0.extend(self.engine.seen()?.0);
+        checkpoint::file(self.meta(), values, Some((own, &self.progress)))
     }
 
     pub(super) fn save_last(&self) -> Result<()> {
