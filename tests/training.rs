@@ -173,6 +173,49 @@ fn ctrl_c_and_kill_lose_nothing() {
     assert_same(&place, "killed", "whole");
 }
 
+/// The lengths of an event file's records, whose frames must be whole and right.
+fn event_lengths(place: &Place, run: &str) -> Vec<usize> {
+    let files: Vec<_> = place.names(run).into_iter().filter(|n| n.starts_with("events.out.tfevents.")).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let bytes = place.get(&format!("{run}/{}", files[0]));
+    let good = |data: &[u8], sum: &[u8]| {
+        let wanted = crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8);
+        assert_eq!(wanted.to_le_bytes(), sum);
+    };
+    let (mut rest, mut lengths) = (&bytes[..], Vec::new());
+    while !rest.is_empty() {
+        let length = u64::from_le_bytes(rest[..8].try_into().expect("8 bytes")) as usize;
+        good(&rest[..8], &rest[8..12]);
+        good(&rest[12..12 + length], &rest[12 + length..16 + length]);
+        lengths.push(length);
+        rest = &rest[16 + length..];
+    }
+    lengths
+}
+
+#[test]
+fn event_files_have_each_record_once_whatever_stops_the_run() {
+    let place = Place::new();
+    let args = with(TRAIN, "--eval-int-every 2 --dynamics-every 4 --tensorboard");
+    place.run(&args).ok();
+    let whole = event_lengths(&place, "whole");
+    // A mark of the version and one of the start.
+    assert_eq!(whole.len(), 2 + metrics(&place, "whole").len());
+    for (first, then) in [("--tensorboard", "--tensorboard"), ("--patience 9", "--tensorboard")] {
+        let args =
+            with(TRAIN, &format!("--eval-int-every 2 --dynamics-every 4 {first} --out stopped --force --steps 5"));
+        place.run(&args).ok();
+        let begun = place.names("stopped").iter().any(|n| n.starts_with("events"));
+        assert_eq!(begun, first == "--tensorboard");
+        place.run(&format!("train --resume stopped {then}")).ok();
+        assert_eq!(event_lengths(&place, "stopped"), whole, "{first}, then {then}");
+    }
+    // A new run has nothing of the old one's.
+    place.run(&with(TRAIN, "--out whole --force --steps 1")).ok();
+    assert!(!place.names("whole").iter().any(|n| n.starts_with("events")), "{:?}", place.names("whole"));
+    place.refuses(&with(TRAIN, "--tensorboard --dry-run"), 2, &["--tensorboard", "--dry-run"]);
+}
+
 fn keys(line: &Value) -> Vec<&str> {
     line.as_object().expect("an object").keys().map(String::as_str).collect()
 }

@@ -106,7 +106,9 @@ fn run_folder(path: &Path) -> Result<Said> {
     let records = if log.is_file() { metrics::read(log)? } else { Vec::new() };
     lines.extend(records.iter().rev().find_map(movement));
     let kept = folder::kept_epochs(path)?.into_iter().map(folder::epoch_file);
-    for name in folder::FILES.map(String::from).into_iter().chain(kept) {
+    let events = folder::event_files(path)?;
+    let events = events.iter().filter_map(|file| Some(file.file_name()?.to_str()?.to_string()));
+    for name in folder::FILES.map(String::from).into_iter().chain(kept).chain(events) {
         if let Ok(file) = std::fs::metadata(path.join(&name)) {
             lines.push(format!("  {name:18} {:>11}", super::bytes(file.len())));
         }

@@ -9,6 +9,10 @@ pub(super) struct LongRunArgs {
     /// Show live curves while it trains, where there is a terminal
     #[arg(long, conflicts_with = "dry_run")]
     pub(super) watch: bool,
+    /// Also keep an event file for TensorBoard in the run's folder: `tensorboard --logdir RUN`. Given on --resume, it holds the run's
+    /// earlier steps, too
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(super) tensorboard: bool,
     #[arg(long, hide = true)]
     amp: bool,
     #[arg(long, hide = true, alias = "half")]

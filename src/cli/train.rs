@@ -235,6 +235,9 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, args: &TrainArgs, out: &Path
         engine.dispatches(),
         super::bytes(engine.exec.plan.bytes())
     );
+    if args.long_run.tensorboard {
+        run.write_events()?;
+    }
     let mut said = Vec::new();
     remark(data, &mut said);
     if setup.config.accumulate > 1 {

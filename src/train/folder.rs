@@ -23,6 +23,25 @@ pub fn epoch_file(epochs: u64) -> String {
     format!("epoch-{epochs:04}.safetensors")
 }
 
+/// How the names of TensorBoard's files begin, whoever writes them.
+const EVENTS: &str = "events.out.tfevents.";
+
+/// A name for a new file of TensorBoard's: TensorBoard reads them in the order of their names.
+pub fn event_file() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("{EVENTS}{}.{}.s3gpu", now.as_secs(), std::process::id())
+}
+
+/// The files that [`event_file`] named.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn event_files(out: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(out).map_err(Error::io(out, "read"))?.flatten();
+    let ours = |name: &str| name.starts_with(EVENTS) && name.ends_with(".s3gpu");
+    Ok(entries.filter(|e| e.file_name().to_str().is_some_and(ours)).map(|e| e.path()).collect())
+}
+
 /// The epochs that an [`epoch_file`]'s name says.
 fn epochs_of(name: &str) -> Option<u64> {
     let epochs = name.strip_prefix("epoch-")?.strip_suffix(".safetensors")?.parse().ok()?;
@@ -50,7 +69,7 @@ pub fn remove_older(out: &Path, epochs: u64, keep: u64) -> Result<()> {
     Ok(())
 }
 
-/// Everything that the folder may hold, but for the checkpoints of epochs. The configuration comes first: without it no file counts as a run's, so where a
+/// Everything that the folder may hold, but for the checkpoints of epochs and TensorBoard's files. The configuration comes first: without it no file counts as a run's, so where a
 /// replacement stops half-way, new settings never stand over old weights.
 pub const FILES: [&str; 5] = [CONFIG, LAST, METRICS, BEST, CURVES];
 
@@ -153,7 +172,8 @@ fn replace(out: &Path, config: &Config, mut changed: impl FnMut()) -> Result<()>
     changed();
     let epochs = kept_epochs(out)?.into_iter().map(epoch_file);
     let names = FILES.map(String::from).into_iter().chain(epochs);
-    for file in names.map(|f| out.join(f)).collect::<Vec<_>>().iter().filter(|f| f.exists()) {
+    let files = names.map(|f| out.join(f)).chain(event_files(out)?);
+    for file in files.collect::<Vec<_>>().iter().filter(|f| f.exists()) {
         std::fs::remove_file(file).map_err(Error::io(file, "remove"))?;
         // A power cut may not undo this removal after the next.
         sync_folder(out);

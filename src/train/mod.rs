@@ -6,6 +6,7 @@ pub mod config;
 pub mod curves;
 pub mod dynamics;
 pub mod engine;
+pub mod events;
 pub mod folder;
 mod integer;
 pub mod layers;

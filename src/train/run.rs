@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::checkpoint::{self, Progress};
 use super::engine::{self, Engine, Figures};
+use super::events::EventFile;
 use super::folder::{self, Claim, LAST, METRICS};
 use super::integer;
 use super::metrics::{EvalRecord, MetricsLog, Record, TrainRecord};
@@ -30,6 +31,7 @@ pub struct Run<'a> {
     test: &'a dyn Source,
     claim: Claim,
     log: MetricsLog,
+    events: Option<EventFile>,
     progress: Progress,
     per_epoch: u64,
     /// Steps whose figures are in `progress` or logged.
@@ -133,6 +135,7 @@ impl<'a> Run<'a> {
             test,
             claim,
             log,
+            events: None,
             progress,
             per_epoch,
             counted,
@@ -359,7 +362,7 @@ impl<'a> Run<'a> {
             images_per_s: (f.count - self.untimed) as f64 / seconds,
             data_wait: (self.waited[0] / seconds).clamp(0.0, 1.0),
         };
-        self.log.append(&Record::Train(record.clone()))?;
+        self.record(&Record::Train(record.clone()))?;
         self.latest = Some(record);
         (self.clock, self.untimed) = (Instant::now(), 0);
         self.waited = [0.0, self.waited.iter().sum()];
@@ -374,7 +377,7 @@ impl<'a> Run<'a> {
             return Err(self.diverged(step, format!("{} on the test set", figures.loss)));
         }
         let record = eval_record(&figures, step / self.per_epoch, step);
-        self.log.append(&Record::Eval(record.clone()))?;
+        self.record(&Record::Eval(record.clone()))?;
         self.evaluated = self.progress.step;
         // Evaluation does not count as training time.
         self.clock += paused.elapsed();
@@ -389,7 +392,7 @@ impl<'a> Run<'a> {
         let outcome = integer::evaluate(self.setup, &self.engine.layout, &values, [self.train, self.test]);
         let outcome = outcome.map(|figures| eval_record(&figures, step / self.per_epoch, step));
         match &outcome {
-            Ok(record) => self.log.append(&Record::Int(record.clone()))?,
+            Ok(record) => self.record(&Record::Int(record.clone()))?,
             Err(Error::Shape { .. }) => (),
             Err(_) => return outcome.map(drop),
         }

@@ -21,9 +21,10 @@ impl Run<'_> {
             return Err(self.diverged(steps.saturating_sub(1), what));
         }
         let record = DynamicsRecord::new(layers, &counters, [steps, self.per_epoch], self.progress.observed);
-        self.log.append(&Record::Dynamics(Box::new(record.clone())))?;
+        self.record(&Record::Dynamics(Box::new(record.clone())))?;
         self.progress.observed = Some(steps);
         observer.dynamics(&record);
+        tracing::info!(steps, seconds = paused.elapsed().as_secs_f32(), "observed");
         self.clock += paused.elapsed();
         Ok(())
     }

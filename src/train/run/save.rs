@@ -1,4 +1,4 @@
-//! What a run keeps: the best weights, the checkpoints, the curves.
+//! What a run keeps: records, the best weights, the checkpoints, the curves.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -7,10 +7,28 @@ use super::Run;
 use crate::error::Result;
 use crate::files::tensors::{self, TensorFile};
 use crate::model::Values;
+use crate::train::events::EventFile;
 use crate::train::folder::{self, BEST, CURVES, LAST, METRICS};
-use crate::train::{checkpoint, curves, metrics};
+use crate::train::metrics::{self, Record};
+use crate::train::{checkpoint, curves};
 
 impl Run<'_> {
+    /// Keeps an event file for TensorBoard in the run's folder, too: of all that is logged already, and of what comes.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`]; [`crate::Error::Checkpoint`] for a damaged log.
+    pub fn write_events(&mut self) -> Result<()> {
+        let out = self.claim.path();
+        self.events = Some(EventFile::create(out, &metrics::read(out.join(METRICS))?)?);
+        Ok(())
+    }
+
+    /// Logs a record, wherever this run's are kept.
+    pub(super) fn record(&mut self, record: &Record) -> Result<()> {
+        self.log.append(record)?;
+        self.events.as_mut().map_or(Ok(()), |events| events.append(record))
+    }
+
     pub(super) fn save_best(&self) -> Result<()> {
         let values = self.finite(self.engine.values()?)?;
         self.save(BEST, &checkpoint::file(self.meta(), values, None)?)
