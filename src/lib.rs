@@ -53,5 +53,6 @@ pub mod model;
 pub mod report;
 pub mod train;
 pub mod tune;
+mod version;
 pub mod web;
 pub use error::{Error, Result};

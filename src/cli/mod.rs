@@ -30,6 +30,7 @@ mod info;
 mod integer;
 mod log;
 mod long_run;
+mod open_run;
 mod runs;
 mod settings;
 mod shell;
