@@ -69,25 +69,29 @@ impl Stopped {
         Ok(Self { claim, last, progress })
     }
 
-    /// Goes on, on the images that the run had; `tell` hears what is not as it was.
+    /// Refuses other images than the run had.
+    pub(super) fn check_images(&self, data: &Dataset) -> Result<()> {
+        let (found, had) = (data.both()?.map(|d| d.len() as u64), self.progress.images);
+        if found == had {
+            return Ok(());
+        }
+        let ([train, test], [had, had_test]) = (found, had);
+        let what = format!(
+            "its run has {had} training and {had_test} test images, but the data set now has {train} and {test}"
+        );
+        Err(Error::checkpoint(self.claim.path().join(LAST), what, "give the run's own --data-dir"))
+    }
+
+    /// Goes on; `tell` hears what is not as it was.
     pub(super) fn go_on<'a>(
         self,
         setup: &'a Setup,
         data: &'a Dataset,
-        open: impl FnOnce() -> Result<Gpu>,
+        gpu: Gpu,
         tell: &mut dyn FnMut(&str),
     ) -> Result<Run<'a>> {
         let Self { claim, last, progress: before } = self;
-        let both = data.both()?;
-        let found = both.map(|d| d.len() as u64);
-        if found != before.images {
-            let [(train, test), (had, had_test)] = [found, before.images].map(|[a, b]| (a, b));
-            let what = format!(
-                "its run has {had} training and {had_test} test images, but the data set now has {train} and {test}"
-            );
-            return Err(Error::checkpoint(claim.path().join(LAST), what, "give the run's own --data-dir"));
-        }
-        let run = Run::resume(setup, open()?, both, claim, last)?;
+        let run = Run::resume(setup, gpu, data.both()?, claim, last)?;
         let now = run.progress();
         if now.rungs != before.rungs {
             tell(

@@ -145,8 +145,9 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
     let stopped = Stopped::take(&setup, out)?;
     let data = load(&setup, &args.read)?;
     check_batch(&setup, &data)?;
-    let open = || super::open_gpu(args.adapter.as_deref());
-    let mut run = stopped.go_on(&setup, &data, open, &mut |line| note!("{line}"))?;
+    stopped.check_images(&data)?;
+    let gpu = super::open_gpu(args.adapter.as_deref())?;
+    let mut run = stopped.go_on(&setup, &data, gpu, &mut |line| note!("{line}"))?;
     go(&setup, &data, &mut run, args, out)
 }
 

@@ -322,9 +322,14 @@ fn own_recipe(manifest: &Manifest, keys: Table) -> Result<Layer> {
     Layer::new(keys, Origin::Recipe(manifest.name.clone()))
 }
 
-/// A configuration by its keys.
-pub(crate) fn table(config: &Config) -> Table {
+fn table(config: &Config) -> Table {
     Table::try_from(config).expect("a configuration is a table")
+}
+
+/// A configuration by its keys, with the values as its file has them: 0.1 and not the double that is nearest to the float.
+pub(crate) fn written(config: &Config) -> Table {
+    let text = toml::to_string(config).unwrap_or_default();
+    text.parse().unwrap_or_else(|_| table(config))
 }
 
 /// Adds the place to an error, unless a flag of the same name says it all.
