@@ -11,6 +11,7 @@
 //! | [`kernels`] | every kernel: parameters, bindings, CPU twin, cases, cost, and the registry |
 //! | [`gpu`] | adapter, shader joiner, pipelines, buffers |
 //! | [`train`] | the loop, checkpoints, metrics, curves |
+//! | [`compare`] | sweeps: many runs side by side, with means over seeds |
 //! | [`report`] | an evaluation as a page |
 //! | [`int`] | trained networks as integers: freezing, the file, the reference that runs it, counts, exports |
 //! | [`web`] | an integer network as a page that runs in a browser: plan, samples, server |
@@ -41,6 +42,7 @@
 
 pub mod bench;
 pub mod cli;
+pub mod compare;
 pub mod data;
 pub mod error;
 pub mod files;
@@ -53,5 +55,6 @@ pub mod model;
 pub mod report;
 pub mod train;
 pub mod tune;
+mod version;
 pub mod web;
 pub use error::{Error, Result};

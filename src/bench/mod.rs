@@ -34,6 +34,7 @@ use clap::Args;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pipelines};
 use crate::kernels::{AnyKernel, doctor};
+use crate::version::commit;
 use ceilings::Reference;
 use clock::Clock;
 use report::{Part, Report};
@@ -89,18 +90,6 @@ fn trust(gpu: &Gpu, kernels: &[&'static dyn AnyKernel]) -> Result<()> {
         true => Ok(()),
         false => Err(Error::Gpu { what: format!("to pass the cases of {}, so nothing is timed", bad.join(", ")) }),
     }
-}
-
-/// The checkout's commit where cargo started the program from one, or what `S3GPU_COMMIT` says.
-fn commit() -> Option<String> {
-    if let Ok(commit) = std::env::var("S3GPU_COMMIT") {
-        return Some(commit).filter(|c| !c.is_empty());
-    }
-    let folder = std::env::var_os("CARGO_MANIFEST_DIR")?;
-    let args = ["describe", "--always", "--dirty", "--exclude=*"];
-    let output = std::process::Command::new("git").arg("-C").arg(folder).args(args).output().ok()?;
-    let commit = String::from_utf8(output.stdout).ok()?.trim().to_string();
-    (output.status.success() && !commit.is_empty()).then_some(commit)
 }
 
 /// Driver and its version, on one line.

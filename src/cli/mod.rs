@@ -15,6 +15,8 @@ macro_rules! note {
 
 mod bench;
 mod bench_data;
+mod compare;
+mod compare_view;
 mod config;
 mod convert;
 mod data;
@@ -31,6 +33,7 @@ mod info;
 mod integer;
 mod log;
 mod long_run;
+mod open_run;
 mod runs;
 mod settings;
 mod shell;
@@ -68,6 +71,9 @@ enum Command {
     /// Print the settings that `train` would take with the same flags, and where each value comes from
     #[command(allow_negative_numbers = true)]
     Config(Box<train::TrainArgs>),
+    /// Train a table of runs and put them side by side: methods, bits, networks, seeds
+    #[command(after_help = compare::FORM)]
+    Compare(compare::CompareArgs),
     /// Measure a checkpoint's accuracy
     Eval(eval::EvalArgs),
     /// List, fetch, check and describe data sets
@@ -122,6 +128,7 @@ fn start(words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     let outcome = match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Config(args) => config::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Dataset(command) => dataset::run(&command),
         Command::Convert(args) => convert::run(&args),
@@ -155,10 +162,16 @@ fn say(line: std::fmt::Arguments) -> Result<()> {
 
 /// Opens the adapter with the user's cache folder, and says which it is.
 fn open_gpu(choice: Option<&str>) -> Result<Gpu> {
-    let mut gpu = gpu::open(choice)?;
-    gpu.cache = CacheFolder::user();
+    let gpu = open_gpu_quietly(choice)?;
     let note = if gpu.is_software() { ", a software adapter: expect CPU speed" } else { "" };
     note!("adapter: {}{note}", gpu::describe(&gpu.info));
+    Ok(gpu)
+}
+
+/// As [`open_gpu`], for who has said it before.
+fn open_gpu_quietly(choice: Option<&str>) -> Result<Gpu> {
+    let mut gpu = gpu::open(choice)?;
+    gpu.cache = CacheFolder::user();
     Ok(gpu)
 }
 

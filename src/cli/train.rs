@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -11,15 +9,16 @@ use clap::Args;
 use super::data::{ReadArgs, remark};
 use super::dry_run::dry_run;
 use super::long_run::LongRunArgs;
+use super::open_run::{Stopped, check_batch, load, standing, stop_at_interrupt};
 use super::settings::{LayerArgs, Settings};
 use super::view::View;
-use super::watch::{self, Watch};
-use crate::data::{self, Dataset, Manifest, Source, Splits};
+use super::watch::Watch;
+use crate::data::{Dataset, Manifest};
 use crate::error::{Error, Result};
-use crate::files::tensors::{self, TensorFile};
+use crate::files::tensors;
 use crate::train::Config;
-use crate::train::checkpoint::{self, Identity, Progress};
-use crate::train::folder::{self, Claim, LAST};
+use crate::train::checkpoint::Progress;
+use crate::train::folder::{self, LAST};
 use crate::train::layers::{Layered, Origin};
 use crate::train::run::{Outcome, Run};
 use crate::train::setup::Setup;
@@ -92,36 +91,10 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode> {
 
 /// The configuration, checked, and the run's folder.
 fn config(args: &TrainArgs) -> Result<(Config, PathBuf)> {
-    let layered = args.layered()?;
-    layered.check()?;
-    let mut c = layered.config;
-    let manifest = c.manifest()?;
-    // A resumed run may start in another folder.
-    let absolute = |path: &PathBuf| std::path::absolute(path).map_err(Error::io(path, "find"));
-    if let Some(path) = &manifest.path {
-        c.dataset = absolute(path)?.to_str().map(str::to_string).unwrap_or(c.dataset);
-    }
-    for path in [&mut c.data_dir, &mut c.init].into_iter().flatten() {
-        *path = absolute(path)?;
-    }
-    let folder = format!("runs/{}-{}-{}", manifest.name, c.model, c.method()?.title().replace(' ', "-"));
-    if Manifest::find(&c.dataset)?.classes.is_empty() {
-        // An image folder gave them, and must give the same ones when the run goes on.
-        c.classes = manifest.classes;
-    }
+    let c = args.layered()?.settle()?;
+    let name = Manifest::find(&c.dataset)?.name;
+    let folder = format!("runs/{name}-{}-{}", c.model, c.method()?.title().replace(' ', "-"));
     Ok((c, args.out.clone().unwrap_or_else(|| folder.into())))
-}
-
-fn load(setup: &Setup, read: &ReadArgs) -> Result<Dataset> {
-    let c = &setup.config;
-    let data = data::open(&setup.manifest, c.data_dir.as_deref(), Splits::BOTH, &read.how(c.reading()))?;
-    let count = data.train.as_ref().map_or(0, Source::len);
-    if setup.config.batch_size as usize > count {
-        let what =
-            format!("--batch-size {} is larger than the training set of {count} images", setup.config.batch_size);
-        return Err(Error::usage(what, format!("choose at most {count}")));
-    }
-    Ok(data)
 }
 
 fn start(args: TrainArgs) -> Result<ExitCode> {
@@ -138,29 +111,12 @@ fn start(args: TrainArgs) -> Result<ExitCode> {
     }
     folder::check_free(&out, args.force)?;
     let data = load(&setup, &args.read)?;
+    check_batch(&setup, &data)?;
     let gpu = super::open_gpu(args.adapter.as_deref())?;
     let cap = args.tune.then(|| Duration::from_secs(args.tune_seconds));
     setup.tuned = tune::rungs(&setup, &gpu, cap, &mut tell)?;
     let mut run = Run::start(&setup, gpu, data.both()?, &out, args.force)?;
     go(&setup, &data, &mut run, &args, &out)
-}
-
-/// Where a run stands by its last.safetensors, which must be of the network that its configuration names.
-fn standing(setup: &Setup, last: &TensorFile, path: &Path) -> Result<Progress> {
-    if let Some((key, found, wanted)) = Identity::read(last, path)?.difference(&setup.identity) {
-        let what = format!("its {key} is {found}, but the run's config.toml says {wanted}");
-        return Err(Error::checkpoint(
-            path,
-            what,
-            "one of the two files comes from another run: put the right one back",
-        ));
-    }
-    let classes = setup.manifest.classes.join(",");
-    if let Some(found) = last.meta.get("class_names").filter(|found| **found != classes) {
-        let what = format!("its classes are {found}, but the data set now has {classes}");
-        return Err(Error::checkpoint(path, what, "give the run's own --data-dir"));
-    }
-    checkpoint::progress(last, path)
 }
 
 fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
@@ -175,52 +131,25 @@ fn resume(args: &TrainArgs, out: &Path) -> Result<ExitCode> {
         let rungs = seen.unwrap_or_default().rungs(&setup.config.rungs);
         return dry_run(&setup, super::open_gpu(args.adapter.as_deref())?, rungs);
     }
-    let total = |p: &Progress| setup.config.epochs * setup.config.steps_per_epoch(p.images[0]);
-    let patience = setup.config.patience;
-    let ended = |p: &Progress| p.step >= args.steps.unwrap_or(u64::MAX).min(total(p)) || p.out_of_patience(patience);
-    if let Some(p) = seen.filter(ended) {
-        let total = total(&p);
+    let (c, steps) = (&setup.config, args.steps.unwrap_or(u64::MAX));
+    if let Some(p) = seen.filter(|p| p.ended(c) || p.step >= steps) {
+        let total = p.total(c);
         let done = match p.step {
             step if step >= total => "this run is finished",
-            _ if p.out_of_patience(patience) => "this run ended early, as --patience says",
+            _ if p.out_of_patience(c.patience) => "this run ended early, as --patience says",
             _ => "this run has done that many steps",
         };
         say!("{}: {done} ({} of {total} steps); nothing to do", out.display(), p.step)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let claim = Claim::take(out)?;
-    if !path.exists() {
-        let hint = "it stopped before its first checkpoint: start it again with --force";
-        return Err(Error::checkpoint(out, format!("this run has no {LAST} yet"), hint));
-    }
-    let last = checkpoint::read(&path)?;
-    let progress = standing(&setup, &last, &path)?;
-    let total = total(&progress);
+    let stopped = Stopped::take(&setup, out)?;
     let data = load(&setup, &args.read)?;
-    let found = data.both()?.map(|d| d.len() as u64);
-    if found != progress.images {
-        let [(train, test), (had, had_test)] = [found, progress.images].map(|[a, b]| (a, b));
-        let what = format!(
-            "its run has {had} training and {had_test} test images, but the data set now has {train} and {test}"
-        );
-        return Err(Error::checkpoint(&path, what, "give the run's own --data-dir"));
-    }
+    check_batch(&setup, &data)?;
+    stopped.check_images(&data)?;
     let gpu = super::open_gpu(args.adapter.as_deref())?;
-    let mut run = Run::resume(&setup, gpu, data.both()?, claim, last)?;
-    let (now, before) = (run.progress(), &progress);
-    if now.rungs != before.rungs {
-        note!(
-            "this adapter or version lacks some of the kernels that the run took before: it goes on, but not bit for bit"
-        );
-    } else if now.adapter != before.adapter && !before.adapter.is_empty() {
-        note!("the run was on {} before: it goes on, but not bit for bit", before.adapter);
-    }
-    note!("resumed at step {} of {total}", progress.step);
+    let mut run = stopped.go_on(&setup, &data, gpu, &mut |line| note!("{line}"))?;
     go(&setup, &data, &mut run, args, out)
 }
-
-/// What a run does when it is asked to stop.
-pub(super) const STOPPING: &str = "the step is finished and saved first, at an epoch's end with its evaluation";
 
 fn go(setup: &Setup, data: &Dataset, run: &mut Run, args: &TrainArgs, out: &Path) -> Result<ExitCode> {
     let [train, test] = data.both()?;
@@ -246,18 +175,7 @@ fn go(setup: &Setup, data: &Dataset, run: &mut Run, args: &TrainArgs, out: &Path
             "each step adds up {parts} parts of at most {most} images; batch norm takes its mean and variance from one part at a time"
         );
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    let interrupt = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            watch::restore();
-            std::process::exit(130);
-        }
-        if !watch::is_open() {
-            note!("\nstopping: {STOPPING}; Ctrl-C again ends at once");
-        }
-    };
-    ctrlc::set_handler(interrupt.clone()).map_err(|e| Error::usage(format!("Ctrl-C cannot be caught: {e}"), ""))?;
+    let (stop, interrupt) = stop_at_interrupt()?;
     let outcome = match args.long_run.watch.then(|| Watch::open(setup, run, out, stop.clone(), interrupt)).flatten() {
         Some(mut watch) => {
             let outcome = run.train(args.steps, &stop, &mut watch);

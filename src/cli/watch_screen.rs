@@ -11,7 +11,8 @@ use ratatui::symbols::Marker;
 use ratatui::text::Line;
 use ratatui::widgets::{Axis, Block, Chart, Dataset, Gauge, GraphType, LegendPosition, Paragraph};
 
-use super::{train, view};
+use super::open_run::STOPPING;
+use super::view;
 use crate::train::checkpoint::Progress;
 use crate::train::curves::{self, Lines};
 use crate::train::metrics::Record;
@@ -132,7 +133,7 @@ pub(super) fn draw(frame: &mut Frame, screen: &Screen, stopping: bool) {
     frame.render_widget(Paragraph::new(latest.iter().map(|l| Line::from(l.as_str())).collect::<Vec<_>>()), log);
     let hint_text = match stopping {
         false => Line::from(format!("q or Ctrl-C: stop and save to {}", screen.folder)).dim(),
-        true => Line::from(format!("stopping: {}; once more ends at once", train::STOPPING)).bold(),
+        true => Line::from(format!("stopping: {}; once more ends at once", STOPPING)).bold(),
     };
     frame.render_widget(hint_text, hint);
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::config::Config;
 use super::engine::Figures;
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
@@ -60,6 +61,16 @@ impl Progress {
     /// Whether the run has waited for a better evaluation as long as its `patience` (0: for ever) says.
     pub fn out_of_patience(&self, patience: u64) -> bool {
         patience > 0 && self.waited >= patience
+    }
+
+    /// Steps of the whole run.
+    pub fn total(&self, config: &Config) -> u64 {
+        config.epochs * config.steps_per_epoch(self.images[0]).max(1)
+    }
+
+    /// Whether nothing is left to train.
+    pub fn ended(&self, config: &Config) -> bool {
+        self.step >= self.total(config) || self.out_of_patience(config.patience)
     }
 
     /// The rungs that the run goes on with: those that it took, without any that only another version has.

@@ -346,7 +346,7 @@ mod tests {
         let first = EventFile::create(folder.path(), &records()).unwrap();
         drop(first);
         let second = EventFile::create(folder.path(), &records()[..2]).unwrap();
-        assert_eq!(folder::event_files(folder.path()).unwrap(), [second.path.clone()]);
+        assert_eq!(folder::event_files(folder.path()).unwrap(), std::slice::from_ref(&second.path));
         assert_eq!(read(&second.path).len(), 4);
         assert!(other.exists());
     }

@@ -60,10 +60,10 @@ impl fmt::Display for Origin {
 /// Some keys with their values, all from one place.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    keys: Table,
+    pub(crate) keys: Table,
     /// Keys that count for one method alone, by its name.
     by_method: BTreeMap<String, Table>,
-    origin: Origin,
+    pub(crate) origin: Origin,
 }
 
 impl Layer {
@@ -242,6 +242,28 @@ impl Layered {
         })
     }
 
+    /// The checked configuration, complete: paths do not depend on the working directory, and an image folder's classes are in it, for it
+    /// must give the same ones when the run goes on.
+    ///
+    /// # Errors
+    /// As [`Layered::check`] and [`Config::manifest`].
+    pub fn settle(self) -> Result<Config> {
+        self.check()?;
+        let mut c = self.config;
+        let manifest = c.manifest()?;
+        let absolute = |path: &PathBuf| std::path::absolute(path).map_err(Error::io(path, "find"));
+        if let Some(path) = &manifest.path {
+            c.dataset = absolute(path)?.to_str().map(str::to_string).unwrap_or(c.dataset);
+        }
+        for path in [&mut c.data_dir, &mut c.init].into_iter().flatten() {
+            *path = absolute(path)?;
+        }
+        if Manifest::find(&c.dataset)?.classes.is_empty() {
+            c.classes = manifest.classes;
+        }
+        Ok(c)
+    }
+
     /// As TOML for a file, a comment on each line saying where the value came from. Reading it back gives the same configuration.
     ///
     /// # Errors
@@ -334,6 +356,12 @@ fn table(config: &Config) -> Table {
     Table::try_from(config).expect("a configuration is a table")
 }
 
+/// A configuration by its keys, with the values as its file has them: 0.1 and not the double that is nearest to the float.
+pub(crate) fn written(config: &Config) -> Table {
+    let text = toml::to_string(config).unwrap_or_default();
+    text.parse().unwrap_or_else(|_| table(config))
+}
+
 /// Adds the place to an error, unless a flag of the same name says it all.
 fn placed(e: Error, origin: &Origin) -> Error {
     match e {
@@ -343,14 +371,7 @@ fn placed(e: Error, origin: &Origin) -> Error {
 }
 
 fn check_key(key: &str, value: &Value, origin: &Origin) -> Result<()> {
-    let known = keys();
-    if !known.contains(&key) {
-        let hint = match did_you_mean(key, known.iter().copied()) {
-            near if near.is_empty() => format!("known keys: {}", known.join(", ")),
-            near => near.trim_end().into(),
-        };
-        return Err(Error::usage(format!("unknown key `{key}` (from {origin})"), hint));
-    }
+    check_name(key, keys(), origin)?;
     let mut trial = table(&Config::default());
     trial.insert(key.into(), value.clone());
     Config::deserialize(trial).map(|_| ()).map_err(|e| {
@@ -359,8 +380,28 @@ fn check_key(key: &str, value: &Value, origin: &Origin) -> Result<()> {
     })
 }
 
-/// Every key of a configuration, as its derived reader asks for them.
+/// Refuses a key that is none of the `known` ones.
+///
+/// # Errors
+/// [`Error::Usage`] with the nearest known one.
+pub(crate) fn check_name(key: &str, known: &[&str], origin: &Origin) -> Result<()> {
+    if known.contains(&key) {
+        return Ok(());
+    }
+    let hint = match did_you_mean(key, known.iter().copied()) {
+        near if near.is_empty() => format!("known keys: {}", known.join(", ")),
+        near => near.trim_end().into(),
+    };
+    Err(Error::usage(format!("unknown key `{key}` (from {origin})"), hint))
+}
+
+/// Every key of a configuration.
 pub fn keys() -> &'static [&'static str] {
+    fields::<Config>()
+}
+
+/// Every key of a table that is read as a `T`, as its derived reader asks for them.
+pub(crate) fn fields<T: Deserialize<'static>>() -> &'static [&'static str] {
     struct Names<'a>(&'a mut &'static [&'static str]);
     impl<'de> de::Deserializer<'de> for Names<'_> {
         type Error = de::value::Error;
@@ -383,7 +424,7 @@ pub fn keys() -> &'static [&'static str] {
     }
     let mut found: &[&str] = &[];
     // The error is the end of the way: by then the fields have been asked for.
-    _ = Config::deserialize(Names(&mut found));
+    _ = T::deserialize(Names(&mut found));
     found
 }
 

@@ -83,13 +83,12 @@ impl Summary {
         });
         let best_top1 = top1.chain(progress.iter().filter_map(|p| p.best)).max_by(f64::total_cmp);
         let per_epoch = |p: &Progress| config.steps_per_epoch(p.images[0]).max(1);
-        let steps = progress.as_ref().map(|p| config.epochs * per_epoch(p));
+        let steps = progress.as_ref().map(|p| p.total(&config));
         let steps_done = progress.as_ref().map_or(0, |p| p.step);
-        let state = match steps {
+        let state = match &progress {
             _ if folder::is_claimed(run) => State::Running,
             None => State::Empty,
-            Some(all) if steps_done >= all => State::Finished,
-            Some(_) if progress.as_ref().is_some_and(|p| p.out_of_patience(config.patience)) => State::Finished,
+            Some(p) if p.ended(&config) => State::Finished,
             Some(_) => State::Stopped,
         };
         let width = if config.width == 1 { String::new() } else { format!(" x{}", config.width) };
