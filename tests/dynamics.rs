@@ -10,7 +10,7 @@ use s3gpu::gpu;
 use s3gpu::graph::{Graph, Options, Shape, lower};
 use s3gpu::methods::MethodSpec;
 use s3gpu::model::resnet::ModelOptions;
-use s3gpu::model::{Arch, Shortcut};
+use s3gpu::model::{Arch, FirstLast, Shortcut};
 use s3gpu::train::Engine;
 use s3gpu::train::dynamics::{Dynamics, DynamicsRecord};
 use s3gpu::train::metrics::{self, Record};
@@ -187,8 +187,14 @@ fn a_checkpoint_of_an_older_version_goes_on_and_a_spoiled_one_does_not() {
 }
 
 fn graph(method: MethodSpec) -> Graph {
-    let options =
-        ModelOptions { input: Shape { h: 16, w: 16, c: 3 }, classes: 10, method, shortcut: Shortcut::Conv, width: 1 };
+    let options = ModelOptions {
+        input: Shape { h: 16, w: 16, c: 3 },
+        classes: 10,
+        method,
+        first_last: FirstLast::Fp32,
+        shortcut: Shortcut::Conv,
+        width: 1,
+    };
     let arch = Arch::find("resnet8").expect("known");
     arch.build(&options).unwrap_or_else(|e| panic!("{e}"))
 }

@@ -21,6 +21,8 @@ fn wrong_flags_and_values() {
         ("--bits 5", &["5-bit", "--bits from 2, 3, 4"]),
         ("--method fp32 --bits 3", &["fp32", "--bits is 3"]),
         ("--shortcut mul", &["mul", "pad, conv"]),
+        ("--first-last int8", &["int8", "fp32, shift"]),
+        ("--method fp32 --first-last shift", &["--first-last shift", "fp32 has no levels", "--method s3"]),
         ("--batch-size 0", &["--batch-size is 0", "1 to 65536"]),
         ("--batch-size 24", &["--batch-size 24", "23 images", "at most 23"]),
         ("--lr nan", &["--lr is NaN", "0 to"]),
@@ -93,6 +95,7 @@ fn weights_that_do_not_fit() {
         1,
         &[best, unlike, "missing layer1.0.conv1.weight", "--method"],
     );
+    place.refuses(&with(TRAIN, &from("--first-last shift")), 1, &[best, unlike, "missing conv1.sign", "--first-last"]);
     place.refuses(&with(TRAIN, &from("--bits 2")), 1, &[best, unlike, "unexpected layer1.0.conv1.shift"]);
     place.refuses(&with(TRAIN, &from("--model resnet14")), 1, &[best, unlike, "missing layer1.1.conv1", "--model"]);
     place.refuses(
@@ -162,6 +165,8 @@ fn weights_that_are_no_networks() {
         ("method", "s9", &["method and bits", "s9"]),
         ("shortcut", "mul", &["shortcut = `mul`"]),
         ("width", "0", &["width = `0`"]),
+        ("first_last", "both", &["first_last = `both`"]),
+        ("first_last", "shift", &["first_last = `shift`"]), // of fp32 weights
     ] {
         set(key, value);
         place.refuses(eval, 1, &[&["bad.safetensors"][..], words].concat());

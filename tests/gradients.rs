@@ -68,13 +68,20 @@ fn finite_differences(name: &str, graph: &Graph, smoothing: f32) {
 
 /// A convolution before, the operation, a convolution after it, and the head; odd sizes and channels all along.
 fn around(op: impl FnOnce(&mut Graph, NodeId) -> s3gpu::Result<NodeId>) -> Graph {
+    between(op, |g, x| g.linear("fc", x, 7))
+}
+
+fn between(
+    op: impl FnOnce(&mut Graph, NodeId) -> s3gpu::Result<NodeId>,
+    head: impl FnOnce(&mut Graph, NodeId) -> s3gpu::Result<NodeId>,
+) -> Graph {
     let build = || {
         let mut g = Graph::new(Shape { h: 9, w: 7, c: 3 });
         let before = g.conv("before", 0, 5, [3, 1, 1], FP32)?;
         let x = op(&mut g, before)?;
         let after = g.conv("after", x, 6, [3, 1, 1], FP32)?;
         let pooled = g.global_avg_pool("pool", after);
-        g.linear("fc", pooled, 7)?;
+        head(&mut g, pooled)?;
         Ok::<_, s3gpu::Error>(g)
     };
     build().unwrap_or_else(|e| panic!("{e}"))
@@ -115,10 +122,11 @@ fn a_step_in_parts_is_the_step_at_once() {
     for (name, bits) in [("fp32", 0), ("s3", 3)] {
         let method = s3gpu::methods::MethodSpec::find(name, (bits > 0).then_some(bits)).expect("known");
         // No batch norm: it sees one part at a time, which is the difference that the help names.
-        let graph = around(|g, x| {
+        let op = |g: &mut Graph, x| {
             let x = g.conv("op", x, 7, [3, 2, 1], method)?;
             Ok(g.relu("relu", x))
-        });
+        };
+        let graph = if bits == 0 { around(op) } else { between(op, |g, x| g.linear_of("fc", x, 7, method)) };
         for keep_gradients in [false, true] {
             let base = Options { alpha: 0.01, decay: 0.01, smoothing: 0.1, keep_gradients, ..options(8) };
             let values = lively(&graph, &Cpu::new(&graph, &base).lowered, 17);
@@ -141,6 +149,13 @@ fn convolutions_differentiate() {
     for conv in [[3, 1, 1], [3, 2, 1], [1, 1, 0], [1, 2, 0], [7, 1, 3], [7, 2, 3]] {
         finite_differences(&format!("conv {conv:?}"), &around(|g, x| g.conv("op", x, 7, conv, FP32)), 0.0);
     }
+}
+
+/// Its convolution, scale and bias; seven classes leave padding behind them.
+#[test]
+fn a_classifier_of_a_method_differentiates() {
+    let graph = between(|g, x| Ok(g.relu("op", x)), |g, x| g.linear_of("fc", x, 7, FP32));
+    finite_differences("classifier as a convolution", &graph, 0.1);
 }
 
 #[test]

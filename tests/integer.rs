@@ -4,6 +4,7 @@
 //! --method s3 --bits 3 --latent-lr 30 --epochs 2 --seed 1`.
 
 mod program;
+mod shifts;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -103,6 +104,13 @@ int main(void)
 #[test]
 fn c_gives_the_same_logits() {
     let (model, images) = (model(), images(1000));
+    assert!(run_c(&model, &images, &["-O3"]) == Fast::new(&model).logits(&images));
+}
+
+/// Then it has no int8 convolution, and an unused function would not compile.
+#[test]
+fn c_takes_a_stem_of_shifts() {
+    let (model, images) = (shifts::with_shift_stem(model()), images(300));
     assert!(run_c(&model, &images, &["-O3"]) == Fast::new(&model).logits(&images));
 }
 

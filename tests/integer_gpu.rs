@@ -1,5 +1,8 @@
 //! The integer network on the adapter: logits equal to the plain reference's, whichever rung computes them.
 
+mod shifts;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,6 +10,7 @@ use s3gpu::data::{Manifest, Records, Splits, load};
 use s3gpu::gpu;
 use s3gpu::graph::Shape;
 use s3gpu::int::digits::Constants;
+use s3gpu::int::evaluate::class;
 use s3gpu::int::gpu::{CODE, Choice, Network, measure};
 use s3gpu::int::model::{Accuracy, Conv, Info, Input, Kind, Linear, Node, Op, Weight};
 use s3gpu::int::packing::ShiftWeight;
@@ -53,6 +57,20 @@ fn every_rung_gives_the_references_logits() {
             "{name}: {:?}",
             network.rungs
         );
+        assert!(network.logits(&images).unwrap_or_else(|e| panic!("{e}")) == plain, "{name}");
+    }
+}
+
+#[test]
+fn every_rung_takes_a_stem_of_shifts() {
+    let (model, images) = (shifts::with_shift_stem(model()), images());
+    let plain: Vec<i32> = (0..images.len()).flat_map(|i| plain::forward(&model, images.image(i), |_, _| ())).collect();
+    let classes = |logits: &[i32]| logits.chunks(10).map(class).collect::<Vec<_>>();
+    let found: BTreeSet<_> = classes(&plain).into_iter().collect();
+    assert!(found.len() > 5, "the stem has lost the pictures: {found:?}");
+    for name in RUNGS.map(AnyKernel::name).into_iter().chain([CODE]) {
+        let mut network = network(&model, BATCH, &Choice { forced: vec![name.into()], ..Choice::default() });
+        assert_eq!(network.rungs["conv1"], name);
         assert!(network.logits(&images).unwrap_or_else(|e| panic!("{e}")) == plain, "{name}");
     }
 }

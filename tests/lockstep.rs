@@ -12,7 +12,7 @@ use s3gpu::kernels::conv::{ADD, Family, GATE, rungs};
 use s3gpu::kernels::optim::Optimizer;
 use s3gpu::methods::{METHODS, MethodSpec};
 use s3gpu::model::resnet::ModelOptions;
-use s3gpu::model::{Arch, Shortcut};
+use s3gpu::model::{Arch, FirstLast, Shortcut};
 use s3gpu::train::Engine;
 
 /// The sections beside [`TRAIN`].
@@ -25,7 +25,7 @@ fn s3(bits: u32) -> MethodSpec {
 
 fn resnet8(method: MethodSpec, shortcut: Shortcut) -> Graph {
     let input = Shape { h: 32, w: 32, c: 3 };
-    let options = ModelOptions { input, classes: 10, method, shortcut, width: 1 };
+    let options = ModelOptions { input, classes: 10, method, first_last: FirstLast::Fp32, shortcut, width: 1 };
     let arch = Arch::find("resnet8").expect("known");
     arch.build(&options).unwrap_or_else(|e| panic!("{e}"))
 }
@@ -148,8 +148,59 @@ fn every_method_and_optimizer_agrees_with_its_twins() {
     }
 }
 
+/// A network of nothing but the method: its stem reads the images, its classifier has no batch norm behind it.
+fn all_of(method: MethodSpec) -> s3gpu::Result<Graph> {
+    let mut g = Graph::new(Shape { h: 7, w: 9, c: 3 });
+    let mut x = g.conv("conv1", 0, 10, [3, 1, 1], method)?;
+    x = g.batch_norm("bn1", x)?;
+    x = g.relu("relu", x);
+    x = g.conv("conv2", x, 18, [3, 2, 1], method)?;
+    x = g.batch_norm("bn2", x)?;
+    x = g.relu("relu2", x);
+    x = g.global_avg_pool("pool", x);
+    g.linear_of("fc", x, 10, method)?;
+    Ok(g)
+}
+
+#[test]
+fn stem_and_classifier_of_every_method_agree_with_their_twins() {
+    for method in METHODS.iter().map(|m| MethodSpec { method: *m, bits: m.default_bits() }) {
+        let graph = all_of(method).unwrap_or_else(|e| panic!("{e}"));
+        for (keep_gradients, accumulate) in [(false, 1), (true, 1), (false, 2)] {
+            let name = format!("{}, gradients {keep_gradients}, {accumulate} parts", method.title());
+            let base = Options { decay: 0.01, alpha: 0.01, latent_rate: 3.0, ..options(4 / accumulate) };
+            let on = Options { keep_gradients, accumulate, ..base };
+            let mut engine = engine(&graph, &on);
+            let fresh = lower(&graph, &on).unwrap_or_else(|e| panic!("{e}"));
+            let mut values = lively(&graph, &fresh, 29);
+            values.freeze(&graph, &fresh.layout, 0.5);
+            engine.load(&values);
+            let records = records(graph.nodes[0].shape, 10, 7);
+            for indices in [&[0, 1, 2, 3][..], &[4, 5, 6]] {
+                let failures = engine.checked_step(&records, indices, 0.1).unwrap_or_else(|e| panic!("{e}"));
+                for (dispatch, bad) in &failures {
+                    println!("{name}: {dispatch}: {} wrong, the first {:?}", bad.len(), bad[0]);
+                }
+                assert!(failures.is_empty(), "{name}: {} of {} dispatches", failures.len(), engine.dispatches());
+            }
+            let after = engine.values().unwrap_or_else(|e| panic!("{e}"));
+            for layer in ["conv1.", "fc."] {
+                let mut own = after.0.iter().filter(|(t, _)| t.starts_with(layer) && !t.ends_with("bias"));
+                assert!(own.any(|(t, v)| v.data != values.0[t].data), "{name}: nothing of {layer} moved");
+            }
+            assert!(after.0["fc.bias"] != values.0["fc.bias"], "{name}: the bias stayed");
+            for (flags, frozen) in after.0.iter().filter(|(t, _)| t.ends_with(".frozen")) {
+                let weight = flags.replace(".frozen", ".weight");
+                let held = |i: usize| after.0[&weight].data[i] == values.0[&weight].data[i];
+                assert!((0..frozen.data.len()).all(|i| frozen.data[i] == 0.0 || held(i)), "{name}: {weight}");
+                assert!(frozen.data.iter().filter(|f| **f == 1.0).count() == frozen.data.len() / 2, "{name}: {flags}");
+            }
+        }
+    }
+}
+
 /// A stem of 3 channels, an odd channel count, strides with 3x3 and 1x1 kernels, widths that each size of tile is made for, and two
-/// residual blocks: behind an identity and behind a padding shortcut. All but the stem are of the method.
+/// residual blocks: behind an identity and behind a padding shortcut. All but the stem are of the method, the classifier included.
 fn every_width(method: MethodSpec) -> s3gpu::Result<Graph> {
     let mut g = Graph::new(Shape { h: 9, w: 11, c: 3 });
     let mut x = g.conv("stem", 0, 18, [3, 1, 1], FP32)?;
@@ -175,7 +226,7 @@ fn every_width(method: MethodSpec) -> s3gpu::Result<Graph> {
     }
     x = g.conv("last", x, 12, [1, 2, 0], method)?;
     let pooled = g.global_avg_pool("pool", x);
-    g.linear("fc", pooled, 10)?;
+    g.linear_of("fc", pooled, 10, method)?;
     Ok(g)
 }
 

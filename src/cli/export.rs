@@ -36,7 +36,8 @@ const COMPARED: usize = 256;
 /// What to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum ExportFormat {
-    /// The integer network as safetensors, then its accuracy and costs
+    /// The integer network as safetensors, then its accuracy and costs. Stem and classifier are int8, each weight up to four shifts; after
+    /// `train --first-last shift` they are shift layers like the others, the classifier as int8 of one shift each
     #[default]
     Int,
     /// C99: a header beside the source, integers only

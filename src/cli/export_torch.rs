@@ -9,9 +9,9 @@ use crate::train::network::Network;
 
 /// W as plain fp32 weights, the batch norms with PyTorch's batch counters. The metadata makes it a file that `s3gpu eval` takes.
 pub(super) fn torch(network: &Network, file: &TensorFile, out: &Path) -> Result<ExitCode> {
-    let tensors = network.composed();
+    let tensors = network.plain();
     let mut meta = file.meta.clone();
-    meta.remove("progress");
+    ["progress", "scale", "first_last"].iter().for_each(|key| _ = meta.remove(*key));
     let plain =
         [("method", "fp32".to_string()), ("bits", "0".into()), ("composed_from", network.identity.method.title())];
     meta.extend(plain.map(|(k, v)| (k.to_string(), v)));

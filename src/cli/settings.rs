@@ -12,7 +12,7 @@ use toml::Table;
 use crate::error::Result;
 use crate::kernels::optim::Optimizer;
 use crate::methods::{LatentInit, Scale};
-use crate::model::Shortcut;
+use crate::model::{FirstLast, Shortcut};
 use crate::train::layers::{Layer, Origin, keys};
 use crate::train::{Config, Schedule};
 
@@ -51,6 +51,10 @@ pub(super) struct Settings {
     /// Scale of twn and bwn beside the levels; `none` makes BinaryConnect of bwn [default: mean]
     #[arg(long, value_enum)]
     scale: Option<Scale>,
+    /// Stem and classifier: in fp32, or of the method like all between them; the classifier's levels are then multiplied by 2^-3, and its
+    /// bias stays fp32 [default: fp32]
+    #[arg(long, value_enum)]
+    first_last: Option<FirstLast>,
     /// How latents start
     #[arg(long, value_enum)]
     latent_init: Option<LatentInit>,

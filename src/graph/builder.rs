@@ -85,7 +85,15 @@ pub enum Op {
         /// Its weight and bias.
         layer: LayerId,
     },
+    /// What ends a classifier whose weights are a convolution's: [`LOGIT_SCALE`] · x + bias.
+    Logits {
+        /// Its bias.
+        layer: LayerId,
+    },
 }
+
+/// 2^−3: what a classifier's levels are multiplied by, as no batch norm behind it does.
+pub const LOGIT_SCALE: f32 = 0.125;
 
 /// A node: an operation on earlier nodes.
 #[derive(Clone, Debug)]
@@ -122,12 +130,19 @@ pub enum LayerKind {
         /// Outputs.
         classes: u32,
     },
+    /// The bias of a classifier whose weights are a convolution's.
+    Bias {
+        /// Inputs of that convolution.
+        features: u32,
+        /// Outputs.
+        classes: u32,
+    },
 }
 
 /// A layer with parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
-    /// PyTorch's module name, as `layer1.0.conv1`.
+    /// PyTorch's module name, as `layer1.0.conv1`. A classifier's convolution and its bias share one.
     pub name: String,
     /// Its parameters.
     pub kind: LayerKind,
@@ -170,7 +185,25 @@ impl Graph {
                 *method = MethodSpec::FP32;
             }
         }
+        // Of a classifier's two nodes and layers, which are the last, one is left.
+        if let [.., conv, Node { op: Op::Logits { layer }, shape, .. }] = &self.nodes[..]
+            && let LayerKind::Bias { features, classes } = self.layers[*layer].kind
+        {
+            let layer = layer - 1;
+            plain.nodes.truncate(self.nodes.len() - 2);
+            plain.nodes.push(Node { op: Op::Linear { layer }, shape: *shape, ..conv.clone() });
+            plain.layers.truncate(layer);
+            plain.layers.push(Layer { name: conv.name.clone(), kind: LayerKind::Linear { features, classes } });
+        }
         plain
+    }
+
+    /// The bias behind a convolution that is a classifier's.
+    pub fn bias_behind(&self, layer: LayerId) -> Option<LayerId> {
+        self.nodes.windows(2).find_map(|pair| match (pair[0].op, pair[1].op) {
+            (Op::Conv { layer: conv, .. }, Op::Logits { layer: bias }) if conv == layer => Some(bias),
+            _ => None,
+        })
     }
 
     /// The name of the batch norm that takes a convolution's output.
@@ -286,6 +319,21 @@ impl Graph {
         let layer = self.layer(name, LayerKind::Linear { features: s.c, classes })?;
         Ok(self.push(name, Op::Linear { layer }, vec![x], Shape { h: 1, w: 1, c: classes }))
     }
+
+    /// A fully connected layer whose weights are of a method, as a network's last: a 1x1 convolution, then scale and bias.
+    ///
+    /// # Errors
+    /// As [`Graph::linear`] and [`Graph::conv`].
+    pub fn linear_of(&mut self, name: &str, x: NodeId, classes: u32, method: MethodSpec) -> Result<NodeId> {
+        let s = self.shape(x);
+        if s.h * s.w != 1 {
+            return Err(Error::shape(name, format!("height and width must be 1, not {s}")));
+        }
+        let conv = self.conv(name, x, classes, [1, 1, 0], method)?;
+        self.layers.push(Layer { name: name.into(), kind: LayerKind::Bias { features: s.c, classes } });
+        let op = Op::Logits { layer: self.layers.len() - 1 };
+        Ok(self.push(&format!("{name}.bias"), op, vec![conv], Shape { h: 1, w: 1, c: classes }))
+    }
 }
 
 /// Output size of a window along one dimension.
@@ -320,6 +368,7 @@ mod tests {
     fn mismatches_name_layer_and_dimension() {
         let mut g = graph();
         let a = g.conv("a", 0, 16, [3, 2, 1], MethodSpec::FP32).unwrap();
+        let pool = g.global_avg_pool("pool", a);
         let says = |r: Result<NodeId>, words: &[&str]| {
             let text = r.unwrap_err().to_string();
             assert!(words.iter().all(|w| text.contains(w)), "{text}");
@@ -330,5 +379,23 @@ mod tests {
         says(g.conv("a", 0, 16, [3, 1, 1], MethodSpec::FP32), &["taken"]);
         says(g.conv("b", 0, 16, [9, 1, 0], MethodSpec::FP32), &["height 8", "window of 9"]);
         says(g.linear("fc", 0, 10), &["height and width"]);
+        says(g.linear_of("fc", 0, 10, MethodSpec::FP32), &["height and width"]);
+        says(g.linear_of("a", pool, 10, MethodSpec::FP32), &["taken"]);
+    }
+
+    #[test]
+    fn a_classifier_of_a_method_has_a_plain_form() {
+        let s3 = MethodSpec::find("s3", None).unwrap();
+        let build = |method: MethodSpec, last: fn(&mut Graph, NodeId, MethodSpec) -> Result<NodeId>| {
+            let mut g = graph();
+            let a = g.conv("a", 0, 16, [3, 2, 1], method).unwrap();
+            let pool = g.global_avg_pool("pool", a);
+            last(&mut g, pool, method).unwrap();
+            g
+        };
+        let shift = build(s3, |g, x, method| g.linear_of("fc", x, 10, method));
+        assert_eq!((shift.classes(), shift.bias_behind(0), shift.bias_behind(1)), (10, None, Some(2)));
+        let (got, want) = (shift.with_all_fp32(), build(MethodSpec::FP32, |g, x, _| g.linear("fc", x, 10)));
+        assert_eq!((got.layers, format!("{:?}", got.nodes)), (want.layers, format!("{:?}", want.nodes)));
     }
 }

@@ -105,6 +105,7 @@ fn stride(kind: &LayerKind) -> u32 {
         LayerKind::Conv { shape, .. } => shape.count() as u32,
         LayerKind::BatchNorm { channels } => *channels,
         LayerKind::Linear { features, classes } => features * classes,
+        LayerKind::Bias { classes, .. } => *classes,
     };
     words.next_multiple_of(4)
 }
@@ -123,6 +124,7 @@ fn parameters(kind: &LayerKind) -> Vec<(String, Vec<usize>)> {
             let (features, classes) = (*features as usize, *classes as usize);
             vec![("weight".into(), vec![classes, features]), ("bias".into(), vec![classes])]
         }
+        LayerKind::Bias { classes, .. } => vec![("bias".into(), vec![*classes as usize])],
     }
 }
 
@@ -135,7 +137,7 @@ fn states(kind: &LayerKind) -> Vec<(String, Vec<usize>)> {
             all(method.method.flags(), &[cout, cin, k, k])
         }
         LayerKind::BatchNorm { channels } => all(&["running_mean", "running_var"], &[*channels as usize]),
-        LayerKind::Linear { .. } => Vec::new(),
+        LayerKind::Linear { .. } | LayerKind::Bias { .. } => Vec::new(),
     }
 }
 

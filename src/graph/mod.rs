@@ -13,7 +13,7 @@ pub mod lower;
 mod plan;
 mod program;
 
-pub use builder::{Graph, Layer, LayerId, LayerKind, Node, NodeId, Op, Shape};
+pub use builder::{Graph, LOGIT_SCALE, Layer, LayerId, LayerKind, Node, NodeId, Op, Shape};
 pub use exec::Executor;
 pub use exec_cpu::CpuExecutor;
 pub use layout::{Layout, NamedTensor, Role};

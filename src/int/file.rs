@@ -1,7 +1,8 @@
 //! The integer network's file: safetensors with the weights as tensors and everything else as metadata.
 //!
 //! `graph` is the nodes as JSON; tensors are `input.lut` I8 \[C, 256\], for each convolution `NAME.weight` (I8
-//! \[Cout, kh, kw, Cin\], or U32 words of bit planes), and `fc.weight` I8 \[classes, features\] with `fc.bias` I32.
+//! \[Cout, kh, kw, Cin\], or U32 words of bit planes), and `fc.weight` I8 \[classes, features\] with `fc.bias` I32. The stem is I8 where
+//! it was trained in fp32. A classifier that was trained on levels is 0 or ± 2^k, k from 0 to 6: one digit, so one shift a weight.
 //! `crc32` is over the graph's text and the tensors in the order of their names; files without one are read, too.
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@
 use super::planes::{LANES, Sliding, block};
 use crate::error::{Error, Result};
 use crate::files::tensors::Tensor;
-use crate::graph::{Graph, LayerId, LayerKind, Layout, Op, Shape};
+use crate::graph::{Graph, LOGIT_SCALE, LayerId, LayerKind, Layout, Op, Shape};
 use crate::kernels::norm::BatchNormParams;
 use crate::methods::levels::Levels;
 use crate::model::Values;
@@ -50,7 +50,7 @@ pub enum FloatOp {
         window: [u32; 3],
         /// Composed weights, [Cout, kh, kw, Cin].
         weight: Vec<f32>,
-        /// What they lie on; none for the stem.
+        /// What they lie on; none for an fp32 stem.
         levels: Option<Levels>,
         /// Batch norm.
         norm: Norm,
@@ -71,8 +71,10 @@ pub enum FloatOp {
     GlobalAvgPool,
     /// Classifier.
     Linear {
-        /// [classes, features].
+        /// [classes, features], at its logits' scale.
         weight: Vec<f32>,
+        /// What they lie on, times [`LOGIT_SCALE`]; none where they are fp32.
+        levels: Option<Levels>,
         /// Per class.
         bias: Vec<f32>,
     },
@@ -144,9 +146,13 @@ impl FloatNet {
                     continue;
                 }
                 Op::Input => FloatOp::Input,
+                Op::Logits { .. } => {
+                    place.push(fold()?);
+                    continue;
+                }
                 Op::Conv { stride, pad, layer } => {
                     let next = graph.nodes.get(id + 1).map(|n| (&n.op, &n.inputs[..]));
-                    if !matches!(next, Some((Op::BatchNorm { .. }, [from])) if *from == id) {
+                    if !matches!(next, Some((Op::BatchNorm { .. } | Op::Logits { .. }, [from])) if *from == id) {
                         return Err(Error::shape(&node.name, "a convolution must be followed by a batch norm"));
                     }
                     let LayerKind::Conv { shape, method } = graph.layers[layer].kind else {
@@ -158,9 +164,17 @@ impl FloatNet {
                     let weight = method.method.weight(method.bits, shape, latents);
                     let levels = method.method.levels(method.bits, &weight);
                     let taps = (shape.k * shape.k) as usize;
-                    let weight = taps_first(&weight, shape.cin as usize, taps);
-                    let none = Norm { gamma: vec![], beta: vec![], mean: vec![], var: vec![] };
-                    FloatOp::Conv { window: [shape.k, stride, pad], weight, levels, norm: none }
+                    match graph.bias_behind(layer) {
+                        Some(bias) => {
+                            let weight = weight.iter().map(|w| w * LOGIT_SCALE).collect();
+                            FloatOp::Linear { weight, levels, bias: tensors(bias)[0].data.clone() }
+                        }
+                        None => {
+                            let weight = taps_first(&weight, shape.cin as usize, taps);
+                            let norm = Norm { gamma: vec![], beta: vec![], mean: vec![], var: vec![] };
+                            FloatOp::Conv { window: [shape.k, stride, pad], weight, levels, norm }
+                        }
+                    }
                 }
                 Op::Add => FloatOp::Add,
                 Op::PadShortcut { stride } => FloatOp::PadShortcut { stride },
@@ -170,7 +184,7 @@ impl FloatNet {
                     let [weight, bias] = &tensors(layer)[..] else {
                         return Err(Error::shape(&node.name, "a classifier has two tensors"));
                     };
-                    FloatOp::Linear { weight: weight.data.clone(), bias: bias.data.clone() }
+                    FloatOp::Linear { weight: weight.data.clone(), levels: None, bias: bias.data.clone() }
                 }
             };
             nodes.push(FloatNode { name: node.name.clone(), op, inputs, shape: node.shape, relu: false });
@@ -203,7 +217,7 @@ impl FloatNet {
                     let pixels = (from.shape.h * from.shape.w) as usize;
                     x.chunks_exact(pixels).map(|p| p.iter().sum::<f32>() / pixels as f32).collect()
                 }
-                FloatOp::Linear { weight, bias } => {
+                FloatOp::Linear { weight, bias, .. } => {
                     let x = input(0).1;
                     let dot = |row: &[f32]| row.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
                     weight.chunks_exact(x.len()).zip(bias).map(|(row, b)| dot(row) + b).collect()

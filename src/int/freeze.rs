@@ -10,6 +10,7 @@ use super::packing::{ShiftWeight, quantize};
 use super::proof;
 use crate::data::Records;
 use crate::error::{Error, Result};
+use crate::graph::LOGIT_SCALE;
 use crate::methods::levels::Levels;
 
 /// Multipliers of channels that matter have at least this magnitude, that is five bits and more.
@@ -69,10 +70,15 @@ pub fn freeze(net: &FloatNet, images: &Records, mut info: Info) -> Result<Frozen
                 frozen.kind = Kind::I32;
                 Op::GlobalSum { preshift: 0 }
             }
-            FloatOp::Linear { weight, bias } => {
+            FloatOp::Linear { weight, levels, bias } => {
                 let at = node.inputs[0];
                 let pooled = nodes[nodes[at].inputs[0]].clone();
-                let (linear, preshift) = classifier(weight, bias, &pooled).map_err(refused)?;
+                let weight = match levels {
+                    None => Ok(to_int8(weight)),
+                    Some(levels) => single_digits(weight, levels, &node.name, &mut notes),
+                };
+                let linear = weight.and_then(|weight| classifier(weight, bias, &pooled));
+                let (linear, preshift) = linear.map_err(refused)?;
                 nodes[at].op = Op::GlobalSum { preshift };
                 nodes[at].exponent = pooled.exponent + preshift as i32;
                 (frozen.kind, frozen.exponent) = (Kind::I32, 0);
@@ -112,9 +118,39 @@ fn to_int8(weights: &[f32]) -> (Vec<i8>, f64) {
     (weights.iter().map(int8).collect(), scale)
 }
 
+/// A classifier's weights on levels as int8 of one digit each, so that a product stays one shift, and what 1 stands for. Levels further
+/// below the largest than int8 reaches are zeros; where each class has a scale of its own, no such form is left.
+fn single_digits(
+    weight: &[f32],
+    levels: &Levels,
+    name: &str,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<i8>, f64), String> {
+    const LARGEST: f64 = 64.0;
+    let largest = f64::from(weight.iter().fold(0f32, |m, w| m.max(w.abs())));
+    let unit = if levels.scaled { largest } else { f64::from(LOGIT_SCALE) * f64::from(levels.exponent).exp2() };
+    let on_none = |w: &&f32| **w != 0.0 && levels.index(f64::from(w.abs()) / unit).is_none();
+    match weight.iter().find(on_none) {
+        Some(_) if levels.scaled => {
+            notes.push(format!("{name}: each class has a scale of its own, so its weights are int8 of several digits"));
+            return Ok(to_int8(weight));
+        }
+        Some(w) => return Err(format!("weight {} is on no level", w / LOGIT_SCALE)),
+        None => (),
+    }
+    // A power of two.
+    let raise = (largest / unit / LARGEST).max(1.0);
+    let int8: Vec<i8> = weight.iter().map(|w| (f64::from(*w) / (unit * raise)) as i8).collect();
+    let dropped = int8.iter().zip(weight).filter(|(q, w)| **q == 0 && **w != 0.0).count();
+    if dropped > 0 {
+        let (raise, share) = (raise.log2(), 100.0 * dropped as f64 / weight.len() as f64);
+        notes.push(format!("{name}: its scale rose by 2^{raise} to fit int8; {share:.2} % of its weights became 0"));
+    }
+    Ok((int8, unit * raise))
+}
+
 /// The classifier at one scale, and the pre-shift of the pooled sums with which its logits are proven.
-fn classifier(weight: &[f32], bias: &[f32], pooled: &Node) -> Result<(Linear, u32), String> {
-    let (weight, unit) = to_int8(weight);
+fn classifier((weight, unit): (Vec<i8>, f64), bias: &[f32], pooled: &Node) -> Result<(Linear, u32), String> {
     let unit = if unit > 0.0 { unit } else { 1.0 };
     let pixels = f64::from(pooled.shape.h) * f64::from(pooled.shape.w);
     let largest = u128::from(pooled.kind.max_abs()) * pixels as u128;

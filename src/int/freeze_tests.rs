@@ -10,25 +10,28 @@ use crate::int::{Fast, file, plain};
 /// A small network with everything a ResNet has: stem, max pool, a block of two convolutions with a strided shortcut, pool,
 /// classifier. All but the stem on `levels`, drawn at random.
 fn network(levels: &Levels, seed: u64) -> FloatNet {
+    network_with(levels, None, seed)
+}
+
+/// As [`network`], stem and classifier on `outer` where there are such.
+fn network_with(levels: &Levels, outer: Option<&Levels>, seed: u64) -> FloatNet {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut uniform = |n: usize, low: f32, high: f32| (0..n).map(|_| rng.random_range(low..high)).collect::<Vec<f32>>();
     let mut nodes = Vec::new();
     let mut push = |name: &str, op, inputs: &[usize], [h, w, c]: [u32; 3], relu| {
         nodes.push(FloatNode { name: name.into(), op, inputs: inputs.to_vec(), shape: Shape { h, w, c }, relu });
     };
+    fn draw(uniform: &mut impl FnMut(usize, f32, f32) -> Vec<f32>, l: &Levels, count: usize) -> Vec<f32> {
+        let (draw, signs) = (uniform(count, 0.0, 1.0), uniform(count, -1.0, 1.0));
+        let unit = if l.scaled { 0.37f32 } else { (l.exponent as f32).exp2() };
+        let pick = |u: &f32| l.table[(u * l.table.len() as f32) as usize].map_or(0.0, |s| unit * f32::from(s).exp2());
+        draw.iter().map(pick).zip(signs).map(|(m, s)| m * s.signum()).collect()
+    }
     let mut conv = |window: [u32; 3], cin: usize, cout: usize, levels: Option<&Levels>| {
         let count = (window[0] * window[0]) as usize * cin * cout;
-        let alpha = 0.37f32;
         let weight = match levels {
             None => uniform(count, -1.0, 1.0),
-            Some(l) => {
-                let draw = uniform(count, 0.0, 1.0);
-                let signs = uniform(count, -1.0, 1.0);
-                let unit = if l.scaled { alpha } else { (l.exponent as f32).exp2() };
-                let pick =
-                    |u: &f32| l.table[(u * l.table.len() as f32) as usize].map_or(0.0, |s| unit * f32::from(s).exp2());
-                draw.iter().map(pick).zip(signs).map(|(m, s)| m * s.signum()).collect()
-            }
+            Some(l) => draw(&mut uniform, l, count),
         };
         let size = (weight.iter().map(|w: &f32| w * w).sum::<f32>() / cout as f32).sqrt().max(1e-20);
         let norm = Norm {
@@ -39,10 +42,14 @@ fn network(levels: &Levels, seed: u64) -> FloatNet {
         };
         FloatOp::Conv { window, weight, levels: levels.cloned(), norm }
     };
-    let stem = conv([3, 1, 1], 3, 6, None);
+    let stem = conv([3, 1, 1], 3, 6, outer);
     let [first, second] = [conv([3, 2, 1], 6, 8, Some(levels)), conv([3, 1, 1], 8, 8, Some(levels))];
     let down = conv([1, 1, 0], 8, 8, Some(levels));
-    let (weight, bias) = (uniform(40, -0.3, 0.3), uniform(5, -0.5, 0.5));
+    let weight = match outer {
+        None => uniform(40, -0.3, 0.3),
+        Some(l) => draw(&mut uniform, l, 40).iter().map(|w| w * LOGIT_SCALE).collect(),
+    };
+    let bias = uniform(5, -0.5, 0.5);
     push("input", FloatOp::Input, &[], [12, 10, 3], false);
     push("conv1", stem, &[0], [12, 10, 6], true);
     push("maxpool", FloatOp::MaxPool { window: [3, 1, 1] }, &[1], [12, 10, 6], false);
@@ -53,7 +60,7 @@ fn network(levels: &Levels, seed: u64) -> FloatNet {
     push("b.downsample.0", down, &[6], [6, 5, 8], false);
     push("b.add", FloatOp::Add, &[6, 7], [6, 5, 8], true);
     push("avgpool", FloatOp::GlobalAvgPool, &[8], [1, 1, 8], false);
-    push("fc", FloatOp::Linear { weight, bias }, &[9], [1, 1, 5], false);
+    push("fc", FloatOp::Linear { weight, levels: outer.cloned(), bias }, &[9], [1, 1, 5], false);
     FloatNet { nodes, mean: vec![0.4, 0.5, 0.6], std: vec![0.2, 0.25, 0.3] }
 }
 
@@ -88,8 +95,9 @@ fn every_method() -> Vec<(&'static str, Levels)> {
 #[test]
 fn every_method_freezes_to_nearly_the_float_network() {
     let images = images(64);
-    for (i, (name, levels)) in every_method().into_iter().enumerate() {
-        let net = network(&levels, i as u64);
+    let both = every_method().into_iter().flat_map(|method| [(method.clone(), false), (method, true)]);
+    for (i, ((name, levels), outer)) in both.enumerate() {
+        let net = network_with(&levels, outer.then_some(&levels), i as u64 / 2);
         let Frozen { model, .. } = freeze(&net, &images, info(5)).unwrap_or_else(|e| panic!("{name} {levels:?}: {e}"));
         // It comes back from its file.
         let bytes = model.to_file().to_bytes();
@@ -125,6 +133,65 @@ fn every_method_freezes_to_nearly_the_float_network() {
             assert!(*e <= 0.01 * s, "{name} {levels:?}: {}: {e} of {s}", node.name);
         }
     }
+}
+
+/// The frozen classifier, and what 1 of its weights stands for.
+fn frozen_classifier(net: &FloatNet, images: &Records) -> (Frozen, Vec<i8>, f64) {
+    let frozen = freeze(net, images, info(5)).unwrap();
+    let [.., pooled, last] = &frozen.model.nodes[..] else { panic!() };
+    let Op::Linear(linear) = &last.op else { panic!() };
+    let (weight, unit) = (linear.weight.clone(), linear.scale * 30.0 / f64::from(pooled.exponent).exp2());
+    (frozen, weight, unit)
+}
+
+#[test]
+fn a_classifier_on_levels_is_one_shift_a_weight() {
+    let images = images(32);
+    let mut lossy = Vec::new();
+    for (name, levels) in every_method() {
+        let net = network_with(&levels, Some(&levels), 4);
+        let (Frozen { model, notes }, int8, unit) = frozen_classifier(&net, &images);
+        assert!(int8.iter().all(|q| super::super::digits::digits((*q).into()).len() <= 1), "{name}: {int8:?}");
+        let Some(FloatOp::Linear { weight, .. }) = net.nodes.last().map(|n| &n.op) else { panic!() };
+        let is_it = |(w, q): (&f32, &i8)| *q == 0 || (f64::from(*w) / unit - f64::from(*q)).abs() < 1e-9;
+        assert!(weight.iter().zip(&int8).all(is_it), "{name} {levels:?}: {weight:?} to {int8:?}");
+        // What is lost is below the smallest digit, and told.
+        let lost = |w: f32, q: i8| w != 0.0 && q == 0;
+        let dropped = weight.iter().zip(&int8).filter(|(w, q)| lost(**w, **q)).count();
+        assert!(weight.iter().zip(&int8).all(|(w, q)| !lost(*w, *q) || f64::from(w.abs()) < unit), "{name}");
+        assert_eq!(notes.iter().any(|n| n.starts_with("fc: its scale rose by 2^")), dropped > 0, "{name}: {notes:?}");
+        if dropped > 0 {
+            lossy.push(name);
+        }
+        let off = differences(&net, &model, &images, 32).pop().unwrap();
+        assert!(off.largest < 0.05 * off.range, "{name} {levels:?}: {off:?}");
+    }
+    lossy.dedup();
+    // Eight levels and more: the smallest of them meets int8's end.
+    assert_eq!(lossy, ["inq", "denseshift", "deepshift-q", "deepshift-ps"]);
+}
+
+#[test]
+fn a_scale_for_each_class_takes_several_digits_and_says_so() {
+    let (images, levels) = (images(32), Levels::binary());
+    let mut net = network_with(&levels, Some(&levels), 4);
+    let Some(FloatOp::Linear { weight, .. }) = net.nodes.last_mut().map(|n| &mut n.op) else { panic!() };
+    weight.chunks_mut(8).zip(1u8..).for_each(|(row, k)| row.iter_mut().for_each(|w| *w *= f32::from(k) / 5.0));
+    let (Frozen { model, notes }, int8, _) = frozen_classifier(&net, &images);
+    assert!(notes.iter().any(|n| n.contains("fc: each class has a scale of its own")), "{notes:?}");
+    assert_eq!(int8.chunks(8).map(|row| row[0].abs()).collect::<Vec<_>>(), [25, 51, 76, 102, 127]);
+    let off = differences(&net, &model, &images, 32).pop().unwrap();
+    assert!(off.largest < 0.05 * off.range, "{off:?}");
+}
+
+#[test]
+fn a_classifier_off_its_levels_is_refused() {
+    let (images, levels) = (images(4), Levels::inq(5, -2));
+    let mut net = network_with(&levels, Some(&levels), 4);
+    let Some(FloatOp::Linear { weight, .. }) = net.nodes.last_mut().map(|n| &mut n.op) else { panic!() };
+    weight[7] = 0.3 * LOGIT_SCALE;
+    let text = freeze(&net, &images, info(5)).unwrap_err().to_string();
+    assert!(text.contains("fc") && text.contains("weight 0.3 is on no level"), "{text}");
 }
 
 #[test]
@@ -189,7 +256,7 @@ fn a_wide_classifier_takes_a_preshift() {
     let [gamma, var] = [1.0, 0.25].map(|v| vec![v; features]);
     let norm = Norm { gamma, beta: uniform(features), mean: vec![0.0; features], var };
     let stem = FloatOp::Conv { window: [1, 1, 0], weight: uniform(3 * features), levels: None, norm };
-    let fc = FloatOp::Linear { weight: uniform(5 * features), bias: uniform(5) };
+    let fc = FloatOp::Linear { weight: uniform(5 * features), levels: None, bias: uniform(5) };
     let node = |name: &str, op, inputs: &[usize], [h, w, c]: [u32; 3], relu| FloatNode {
         name: name.into(),
         op,

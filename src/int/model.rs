@@ -123,7 +123,7 @@ pub struct Conv {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Weight {
-    /// int8, taken as signed binary digits: the stem. Real scales are part of M_c.
+    /// int8, taken as signed binary digits: an fp32 stem. Real scales are part of M_c.
     Int8 {
         /// A tensor of the file.
         #[serde(skip)]
@@ -182,7 +182,7 @@ impl Weight {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Linear {
-    /// [classes, features], taken as signed binary digits. A tensor of the file.
+    /// [classes, features], taken as signed binary digits; one digit each where training had them on levels. A tensor of the file.
     #[serde(skip)]
     pub weight: Vec<i8>,
     /// At the accumulator's scale. A tensor of the file.

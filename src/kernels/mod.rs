@@ -83,6 +83,8 @@ pub fn registry() -> Vec<&'static dyn AnyKernel> {
         &linear::LinearForward,
         &linear::LinearBackwardInput,
         &linear::LinearBackwardWeight,
+        &linear::LogitsForward,
+        &linear::LogitsBackward,
         &loss::SoftmaxCrossEntropy,
         &loss::Metrics,
         &compose::PackWeights,

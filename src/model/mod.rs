@@ -3,5 +3,5 @@
 pub mod resnet;
 pub mod values;
 
-pub use resnet::{Arch, Shortcut};
+pub use resnet::{Arch, FirstLast, Shortcut};
 pub use values::Values;

@@ -25,6 +25,32 @@ impl Shortcut {
     }
 }
 
+/// What the stem and the classifier are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum FirstLast {
+    /// fp32.
+    #[default]
+    Fp32,
+    /// The method, as all between them. No batch norm follows the classifier: its W is multiplied by [`crate::graph::LOGIT_SCALE`], its bias
+    /// stays fp32.
+    Shift,
+}
+
+impl FirstLast {
+    /// As on the command line and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Shift => "shift",
+        }
+    }
+    /// Whether it is fp32, which files and configurations leave out.
+    pub fn is_fp32(&self) -> bool {
+        *self == Self::Fp32
+    }
+}
+
 /// A network's form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arch {
@@ -63,6 +89,8 @@ pub struct ModelOptions {
     pub classes: u32,
     /// Method of all convolutions but the stem.
     pub method: MethodSpec,
+    /// Whether it is the stem's and the classifier's too.
+    pub first_last: FirstLast,
     /// Shortcut of CIFAR's networks; ImageNet's always take a convolution.
     pub shortcut: Shortcut,
     /// Factor on all channel counts.
@@ -99,7 +127,8 @@ impl Arch {
         let mut g = Graph::new(o.input);
         let stem = if self.is_imagenet() { [7, 2, 3] } else { [3, 1, 1] };
         let base = o.width * if self.is_imagenet() { 64 } else { 16 };
-        let mut x = g.conv("conv1", 0, base, stem, MethodSpec::FP32)?;
+        let outer = if o.first_last == FirstLast::Shift { o.method } else { MethodSpec::FP32 };
+        let mut x = g.conv("conv1", 0, base, stem, outer)?;
         x = g.batch_norm("bn1", x)?;
         x = g.relu("relu", x);
         if self.is_imagenet() {
@@ -113,7 +142,10 @@ impl Arch {
             }
         }
         let pooled = g.global_avg_pool("avgpool", x);
-        g.linear("fc", pooled, o.classes)?;
+        match o.first_last {
+            FirstLast::Fp32 => g.linear("fc", pooled, o.classes)?,
+            FirstLast::Shift => g.linear_of("fc", pooled, o.classes, o.method)?,
+        };
         Ok(g)
     }
 
@@ -152,10 +184,17 @@ mod tests {
     use crate::graph::LayerKind;
 
     fn parameters(name: &str, size: u32, classes: u32, shortcut: Shortcut) -> usize {
+        let [plain, shift] = [FirstLast::Fp32, FirstLast::Shift].map(|f| count(name, size, classes, shortcut, f));
+        assert_eq!(plain, shift, "{name}: stem and classifier have as many weights in either form");
+        plain
+    }
+
+    fn count(name: &str, size: u32, classes: u32, shortcut: Shortcut, first_last: FirstLast) -> usize {
         let o = ModelOptions {
             input: Shape { h: size, w: size, c: 3 },
             classes,
             method: MethodSpec::FP32,
+            first_last,
             shortcut,
             width: 1,
         };
@@ -164,6 +203,7 @@ mod tests {
             LayerKind::Conv { shape, .. } => shape.count(),
             LayerKind::BatchNorm { channels } => 2 * *channels as usize,
             LayerKind::Linear { features, classes } => ((features + 1) * classes) as usize,
+            LayerKind::Bias { classes, .. } => *classes as usize,
         };
         g.layers.iter().map(|l| count(&l.kind)).sum()
     }

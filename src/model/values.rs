@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::error::{Error, Result};
 use crate::files::tensors::{Tensor, TensorFile};
-use crate::graph::{Graph, Layer, LayerKind, Layout};
+use crate::graph::{Graph, LOGIT_SCALE, Layer, LayerKind, Layout};
 use crate::methods::{Converted, LatentInit, MethodSpec};
 
 /// Every parameter and running value of a network.
@@ -30,7 +30,7 @@ pub fn is_of_run(name: &str) -> bool {
 }
 
 impl Values {
-    /// Fresh values: convolutions and latents ~ N(0, 2/(k·k·Cout)), batch norm 1 and 0, the classifier U(±1/√fan-in).
+    /// Fresh values: convolutions and latents ~ N(0, 2/(k·k·Cout)), batch norm 1 and 0, a plain classifier and any one's bias U(±1/√fan-in).
     pub fn init(graph: &Graph, layout: &Layout, how: LatentInit, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut values = BTreeMap::new();
@@ -42,10 +42,9 @@ impl Values {
                 }
                 LayerKind::BatchNorm { channels } => [1.0, 0.0, 0.0, 1.0].map(|v| vec![v; channels as usize]).to_vec(),
                 LayerKind::Linear { features, classes } => {
-                    let bound = 1.0 / f64::from(features).sqrt();
-                    let mut uniform = |n: u32| (0..n).map(|_| rng.random_range(-bound..bound) as f32).collect();
-                    vec![uniform(features * classes), uniform(classes)]
+                    vec![uniform(features * classes, features, &mut rng), uniform(classes, features, &mut rng)]
                 }
+                LayerKind::Bias { features, classes } => vec![uniform(classes, features, &mut rng)],
             };
             for (tensor, data) in layout.tensors.iter().filter(|t| t.layer == id).zip(fresh) {
                 values.insert(tensor.name.clone(), Tensor { shape: tensor.shape.clone(), data });
@@ -98,7 +97,8 @@ impl Values {
             list += &format!("\n    … and {} more", wrong.len() - shown);
         }
         let what = format!("its tensors are not those of this model and method:\n    {list}");
-        Err(Error::checkpoint(path, what, "check --model, --method, --bits, --shortcut and --width against the file's"))
+        let hint = "check --model, --method, --bits, --first-last, --shortcut and --width against the file's";
+        Err(Error::checkpoint(path, what, hint))
     }
 
     /// To start from: as [`Values::from_file`], or where the file is a plain fp32 network's and this one is not, its weights brought to the
@@ -118,21 +118,29 @@ impl Values {
         Ok(Self::from_file(&plain, &Layout::new(&plain, u64::MAX), file, path)?.converted(graph, layout))
     }
 
-    /// The values of a plain fp32 network, brought to the levels of the methods of `graph`; the running values of the batch norm behind each
-    /// layer follow its scale. Nothing is frozen.
+    /// The values of a plain fp32 network, brought to the levels of the methods of `graph`. What is behind a layer follows its scale: a batch
+    /// norm's running values, and a classifier's bias. Then all logits are as many times larger, which changes no class. Nothing is frozen.
     fn converted(mut self, graph: &Graph, layout: &Layout) -> Self {
         for (id, layer) in graph.layers.iter().enumerate() {
             let LayerKind::Conv { shape, method } = layer.kind else { continue };
-            let Some(Tensor { data, .. }) = self.0.remove(&format!("{}.weight", layer.name)) else { continue };
+            let Some(Tensor { mut data, .. }) = self.0.remove(&format!("{}.weight", layer.name)) else { continue };
+            let bias = graph.bias_behind(id);
+            if bias.is_some() {
+                data.iter_mut().for_each(|w| *w /= LOGIT_SCALE);
+            }
             let Converted { latents, factor } = method.method.convert(method.bits, shape, &data);
             let flags = method.method.flags().iter().map(|_| vec![0.0; shape.count()]);
             let tensors = layout.tensors.iter().filter(|t| t.layer == id);
             for (t, data) in tensors.zip(latents.into_iter().chain(flags)) {
                 self.0.insert(t.name.clone(), Tensor { shape: t.shape.clone(), data });
             }
-            let Some(norm) = graph.norm_behind(id) else { continue };
+            let mut behind = Vec::new();
+            behind.extend(bias.map(|_| (format!("{}.bias", layer.name), factor)));
             for (value, factor) in [("running_mean", factor), ("running_var", factor * factor)] {
-                let tensor = self.0.get_mut(&format!("{norm}.{value}"));
+                behind.extend(graph.norm_behind(id).map(|norm| (format!("{norm}.{value}"), factor)));
+            }
+            for (name, factor) in behind {
+                let tensor = self.0.get_mut(&name);
                 tensor.into_iter().flat_map(|t| &mut t.data).for_each(|v| *v = (f64::from(*v) * factor) as f32);
             }
         }
@@ -180,6 +188,12 @@ impl Values {
             self.0.insert(format!("{prefix}{}", t.name), Tensor { shape: t.shape.clone(), data });
         }
     }
+}
+
+/// `count` values ~ U(±1/√features).
+fn uniform(count: u32, features: u32, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let bound = 1.0 / f64::from(features).sqrt();
+    (0..count).map(|_| rng.random_range(-bound..bound) as f32).collect()
 }
 
 /// Whether a file has a latent of the layer's method, other than a `weight`.

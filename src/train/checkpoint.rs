@@ -14,7 +14,7 @@ use crate::graph::RungChoice;
 use crate::kernels::registry;
 use crate::methods::{MethodSpec, Scale};
 use crate::model::values::is_of_run;
-use crate::model::{Arch, Shortcut, Values};
+use crate::model::{Arch, FirstLast, Shortcut, Values};
 
 /// What every weight file says about its network. All values are strings in the file; lists are comma-separated.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Identity {
     pub shortcut: Shortcut,
     /// Method and bits.
     pub method: MethodSpec,
+    /// Whether stem and classifier are of it too; files without such a key have them in fp32.
+    pub first_last: FirstLast,
     /// Per-channel mean, where the file has it.
     pub mean: Option<Vec<f32>>,
     /// Per-channel standard deviation, where the file has it.
@@ -113,6 +115,11 @@ impl Identity {
         let scale =
             get("scale").map(|text| Scale::from_str(text, false).map_err(|_| bad("scale", text))).transpose()?;
         let method = spec.with_scale(scale).map_err(|_| bad("scale", get("scale").unwrap_or_default()))?;
+        let first_last = match get("first_last") {
+            None | Some("fp32") => FirstLast::Fp32,
+            Some("shift") if method != MethodSpec::FP32 => FirstLast::Shift,
+            Some(other) => return Err(bad("first_last", other)),
+        };
         let shortcut = match get("shortcut") {
             None | Some("pad") => Shortcut::Pad,
             Some("conv") => Shortcut::Conv,
@@ -121,7 +128,7 @@ impl Identity {
         let width_text = get("width").unwrap_or("1");
         let width = width_text.parse().ok().filter(|w| (1..=64).contains(w)).ok_or_else(|| bad("width", width_text))?;
         let [mean, std] = normalization(file, path)?;
-        Ok(Self { model, width, shortcut, method, mean, std })
+        Ok(Self { model, width, shortcut, method, first_last, mean, std })
     }
 
     /// The first thing in which two differ: its key, and what each says.
@@ -147,6 +154,9 @@ impl Identity {
             ("class_names", classes.join(",")),
         ]);
         meta.extend(self.method.method.scale().map(|scale| ("scale", scale.name().to_string())));
+        if !self.first_last.is_fp32() {
+            meta.insert("first_last", self.first_last.name().to_string());
+        }
         for (key, values) in [("mean", &self.mean), ("std", &self.std)] {
             if let Some(v) = values {
                 meta.insert(key, list(v));
@@ -192,13 +202,10 @@ pub fn check_channels(mean: &[f32], std: &[f32], channels: usize, path: &Path) -
 /// # Errors
 /// [`Error::Checkpoint`] where it has none.
 pub fn classes(file: &TensorFile, path: &Path) -> Result<u32> {
-    match file.tensors.get("fc.weight").map(|t| &t.shape[..]) {
-        Some([classes, _]) => Ok(*classes as u32),
-        _ => Err(Error::checkpoint(
-            path,
-            "it has no classifier `fc.weight` [classes, features]",
-            "is it a ResNet's file?",
-        )),
+    // Its weight may be latents of any name.
+    match file.tensors.get("fc.bias").map(|t| &t.shape[..]) {
+        Some([classes]) => Ok(*classes as u32),
+        _ => Err(Error::checkpoint(path, "it has no classifier's `fc.bias` [classes]", "is it a ResNet's file?")),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::graph::lower::RING_SLOTS;
 use crate::kernels::optim::Optimizer;
 use crate::methods::{LatentInit, MethodSpec, Scale};
-use crate::model::Shortcut;
+use crate::model::{FirstLast, Shortcut};
 
 /// How the learning rate falls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -58,6 +58,9 @@ pub struct Config {
     /// Scale beside the levels, where it is not the method's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<Scale>,
+    /// Whether stem and classifier are of the method too.
+    #[serde(default, skip_serializing_if = "FirstLast::is_fp32")]
+    pub first_last: FirstLast,
     /// How latents start.
     pub latent_init: LatentInit,
     /// Factor on the latents' learning rate.
@@ -193,6 +196,10 @@ impl Config {
                 return Err(Error::usage(format!("{flag} is {v}"), "it must be at most 1000000"));
             }
         }
+        if self.first_last == FirstLast::Shift && self.method()?.bits == 0 {
+            let what = "--first-last shift puts stem and classifier under the method, but fp32 has no levels";
+            return Err(Error::usage(what, "train with --method s3 --bits 3, or with --first-last fp32"));
+        }
         if self.eval_int_every > 0 && self.method()?.bits == 0 {
             let what = format!(
                 "--eval-int-every {} measures a network of shifts, but fp32 weights are none",
@@ -297,6 +304,7 @@ impl Default for Config {
             method: "s3".into(),
             bits: 3,
             scale: None,
+            first_last: FirstLast::Fp32,
             latent_init: LatentInit::Dense,
             latent_lr: 1.0,
             dense_reg: 1e-5,
@@ -365,8 +373,11 @@ mod tests {
     #[test]
     fn survives_toml() {
         let c = Config { data_dir: Some("d".into()), lr: 0.1, weight_decay: 1e-4, ..config() };
-        let text = toml::to_string(&c).unwrap();
-        assert_eq!(toml::from_str::<Config>(&text).unwrap(), c, "{text}");
+        for c in [Config { first_last: FirstLast::Shift, ..c.clone() }, c] {
+            let text = toml::to_string(&c).unwrap();
+            assert_eq!(toml::from_str::<Config>(&text).unwrap(), c, "{text}");
+            assert_eq!(text.contains("first-last = \"shift\""), c.first_last == FirstLast::Shift);
+        }
     }
 
     #[test]
@@ -384,7 +395,9 @@ mod tests {
         says(Config { accumulate: 256, batch_size: 512, ..config() }, "from 1 to 255");
         says(Config { eval_only_last: true, patience: 1, ..config() }, "--eval-only-last");
         let fp32 = Config { method: "fp32".into(), bits: 0, eval_int_every: 2, ..config() };
-        says(fp32, "--eval-int-every 2");
+        says(fp32.clone(), "--eval-int-every 2");
+        says(Config { eval_int_every: 0, first_last: FirstLast::Shift, ..fp32 }, "--first-last shift");
+        Config { first_last: FirstLast::Shift, ..config() }.check().unwrap();
         says(Config { eval_int_every: 1_000_001, ..config() }, "--eval-int-every is 1000001");
         says(Config { dynamics_every: 1_000_001, ..config() }, "--dynamics-every is 1000001");
         says(Config { bits: 7, ..config() }, "7-bit");

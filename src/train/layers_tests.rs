@@ -27,6 +27,7 @@ fn every_key_is_known() {
         val_split: Some(0.1),
         classes: vec!["a".into()],
         scale: Some(methods::Scale::None),
+        first_last: crate::model::FirstLast::Shift,
         init: Some("i".into()),
         rungs: vec!["r".into()],
         ..Config::default()

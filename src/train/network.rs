@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::checkpoint::{self, Identity};
 use crate::error::{Error, Result};
 use crate::files::tensors::{Tensor, TensorFile};
-use crate::graph::{Graph, LayerKind, Layout, Shape};
+use crate::graph::{Graph, LOGIT_SCALE, LayerKind, Layout, Shape};
 use crate::methods::MethodSpec;
 use crate::methods::convert::Fit;
 use crate::model::resnet::ModelOptions;
@@ -34,10 +34,11 @@ impl Network {
     pub fn read(file: &TensorFile, path: &Path) -> Result<Self> {
         let identity = Identity::read(file, path)?;
         let classes = checkpoint::classes(file, path)?;
-        let stem = file.tensors.get("conv1.weight").map(|t| &t.shape[..]);
+        // Its weight may be latents of any name.
+        let stem = file.tensors.iter().find(|(name, _)| name.starts_with("conv1.")).map(|(_, t)| &t.shape[..]);
         let Some([_, channels, _, _]) = stem else {
             let hint = "is it a ResNet's file?";
-            return Err(Error::checkpoint(path, "it has no stem `conv1.weight` [Cout, Cin, k, k]", hint));
+            return Err(Error::checkpoint(path, "it has no stem `conv1` [Cout, Cin, k, k]", hint));
         };
         let side = if Arch::find(&identity.model)?.is_imagenet() { 224 } else { 32 };
         let graph = build(&identity, Shape { h: side, w: side, c: *channels as u32 }, classes)?;
@@ -76,6 +77,18 @@ impl Network {
         self.graph.layers.iter().filter(move |l| carries(&l.kind)).map(|l| &l.name[..])
     }
 
+    /// As [`Network::composed`], but as a plain fp32 network has it: a classifier's weight of two dimensions, and at its logits' scale.
+    pub fn plain(&self) -> BTreeMap<String, Tensor> {
+        let mut plain = self.composed();
+        let classifiers = self.graph.layers.iter().enumerate().filter(|(id, _)| self.graph.bias_behind(*id).is_some());
+        for (_, layer) in classifiers {
+            let weight = plain.get_mut(&format!("{}.weight", layer.name)).expect("a layer's weight");
+            weight.shape.truncate(2);
+            weight.data.iter_mut().for_each(|w| *w *= LOGIT_SCALE);
+        }
+        plain
+    }
+
     /// Every value under the name that a plain fp32 network gives it: W in place of its latents, as `LAYER.weight` in PyTorch's order.
     pub fn composed(&self) -> BTreeMap<String, Tensor> {
         let mut plain = BTreeMap::new();
@@ -99,8 +112,8 @@ impl Network {
 
 /// The graph of an identity.
 fn build(identity: &Identity, input: Shape, classes: u32) -> Result<Graph> {
-    let Identity { method, shortcut, width, .. } = *identity;
-    Arch::find(&identity.model)?.build(&ModelOptions { input, classes, method, shortcut, width })
+    let Identity { method, first_last, shortcut, width, .. } = *identity;
+    Arch::find(&identity.model)?.build(&ModelOptions { input, classes, method, first_last, shortcut, width })
 }
 
 /// An fp32 network brought to a method.

@@ -25,8 +25,8 @@ pub fn input_shape(manifest: &Manifest) -> Shape {
 /// # Errors
 /// As [`Arch::build`].
 pub fn build_graph(identity: &Identity, manifest: &Manifest, classes: u32) -> Result<Graph> {
-    let Identity { method, shortcut, width, .. } = *identity;
-    let options = ModelOptions { input: input_shape(manifest), classes, method, shortcut, width };
+    let Identity { method, first_last, shortcut, width, .. } = *identity;
+    let options = ModelOptions { input: input_shape(manifest), classes, method, first_last, shortcut, width };
     Arch::find(&identity.model)?.build(&options)
 }
 
@@ -70,6 +70,7 @@ impl Setup {
             width: config.width,
             shortcut: arch.shortcut(config.shortcut),
             method: config.method()?,
+            first_last: config.first_last,
             mean: Some(config.mean.clone()),
             std: Some(config.std.clone()),
         };

@@ -10,7 +10,7 @@ use crate::kernels::act::{Add, ReluBackward};
 use crate::kernels::conv::{
     self, ADD, BackwardInputStatsGemm, ConvParams, Family, GATE, SumPartials, SumPartialsParams, choice,
 };
-use crate::kernels::linear::{LinearBackwardInput, LinearBackwardWeight};
+use crate::kernels::linear::{LinearBackwardInput, LinearBackwardWeight, LogitsBackward};
 use crate::kernels::norm::{BatchNormParams, BnBackwardApply, BnBackwardMerge, BnBackwardStats};
 use crate::kernels::pool::{
     GlobalAvgPoolBackward, GlobalAvgPoolParams, MaxPoolBackward, MaxPoolParams, PadShortcutBackward, PadShortcutParams,
@@ -210,6 +210,10 @@ impl Lowering<'_> {
                 let (at, buffers) = (self.linear_params(layer), self.group(layer));
                 p.call(Call::new(&LinearBackwardWeight, &[x, dy, Ref::Buffer(buffers.grads)], at.clone()).label(name));
                 p.call(Call::new(&LinearBackwardInput, &[dy, Ref::Buffer(buffers.params), dx], at).label(name));
+            }
+            Op::Logits { layer } => {
+                let grads = Ref::Buffer(self.group(layer).grads);
+                p.call(Call::new(&LogitsBackward, &[dy, dx, grads], self.logits_params(layer)).label(name));
             }
             Op::Input | Op::BatchNorm { .. } => unreachable!("the input has no rule, a batch norm is a unit"),
             Op::Add | Op::Conv { .. } => unreachable!("handled above"),

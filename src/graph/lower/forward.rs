@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::kernels::Elem;
 use crate::kernels::act::{Add, Relu};
 use crate::kernels::conv::{self, Family, ForwardStatsGemm};
-use crate::kernels::linear::LinearForward;
+use crate::kernels::linear::{LinearForward, LogitsForward};
 use crate::kernels::norm::{BatchNormParams, BnApply, BnEval, BnStats, BnStatsMerge};
 use crate::kernels::pool::{
     GlobalAvgPool, GlobalAvgPoolParams, MaxPool, MaxPoolParams, PadShortcut, PadShortcutParams,
@@ -75,6 +75,10 @@ impl Lowering<'_> {
             Op::Linear { layer } => {
                 let params = Ref::Buffer(self.group(layer).params);
                 p.call(Call::new(&LinearForward, &[x, params, out], self.linear_params(layer)).label(name));
+            }
+            Op::Logits { layer } => {
+                let params = Ref::Buffer(self.group(layer).params);
+                p.call(Call::new(&LogitsForward, &[x, params, out], self.logits_params(layer)).label(name));
             }
         }
         Ok(Some(Value { out, saved, tiles }))

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 pub use self::dynamics::{Observation, ObservedLayer};
 use self::fuse::{Role, Unit};
-use super::builder::{Graph, LayerId, LayerKind, Node, NodeId, Op};
+use super::builder::{Graph, LOGIT_SCALE, LayerId, LayerKind, Node, NodeId, Op};
 use super::layout::Layout;
 use super::plan::BufferSpec;
 use super::program::{Call, Program, Ref, Vars};
@@ -23,7 +23,7 @@ use crate::kernels::act::ElementwiseParams;
 use crate::kernels::augment::{Augment, AugmentParams};
 use crate::kernels::compose::Segment;
 use crate::kernels::conv::{self, ConvParams, Family, Rung};
-use crate::kernels::linear::LinearParams;
+use crate::kernels::linear::{LinearParams, LogitsParams};
 use crate::kernels::loss::{LossParams, Metrics, MetricsParams, SoftmaxCrossEntropy};
 use crate::kernels::norm::BatchNormParams;
 use crate::kernels::optim::Optimizer;
@@ -303,7 +303,7 @@ impl Lowering<'_> {
     fn activation(&self, p: &mut Program, prefix: &str, id: NodeId) -> Ref {
         let node = &self.graph.nodes[id];
         let words = match node.op {
-            Op::Linear { .. } => node.shape.c,
+            Op::Linear { .. } | Op::Logits { .. } => node.shape.c,
             _ => 4 * node.shape.len4(),
         };
         let name = if prefix.is_empty() { node.name.clone() } else { format!("{prefix} {}", node.name) };
@@ -390,6 +390,12 @@ impl Lowering<'_> {
         let place = self.layout.places[layer];
         let (weight, bias) = (place.params, place.params + place.stride);
         move |v: &Vars| LinearParams { n: v.n, features, stride: features.next_multiple_of(4), classes, weight, bias }
+    }
+
+    fn logits_params(&self, layer: LayerId) -> impl Fn(&Vars) -> LogitsParams + Clone + use<> {
+        let (classes, bias) = (self.graph.classes(), self.layout.places[layer].params);
+        let stride = classes.next_multiple_of(4);
+        move |v: &Vars| LogitsParams { n: v.n, stride, classes, bias, scale: LOGIT_SCALE }
     }
 
     /// Loss and rank of each image, and the logits' gradient.

@@ -176,7 +176,7 @@ pub fn write(net: &FloatNet) -> Vec<u8> {
                 b.node("MaxPool", &name, &[&input(0).name], window);
             }
             FloatOp::GlobalAvgPool => b.node("GlobalAveragePool", &name, &[&input(0).name], vec![]),
-            FloatOp::Linear { weight, bias } => {
+            FloatOp::Linear { weight, bias, .. } => {
                 let [w, c, flat] = ["weight", "bias", "flat"].map(|what| format!("{name}.{what}"));
                 b.constants.push(floats(&w, &[bias.len(), weight.len() / bias.len()], weight));
                 b.constants.push(floats(&c, &[bias.len()], bias));
