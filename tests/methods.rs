@@ -137,6 +137,10 @@ fn conversion_tells_its_accuracy_before_any_training() {
         let said = place.run(&format!("{convert} --force")).ok();
         assert!(said.out.contains("layer3.0.conv2"), "{}", said.out);
     }
+    let said = place.run("convert fp32 --out both.safetensors --method s3 --first-last shift --json").ok();
+    let json: serde_json::Value = serde_json::from_str(&said.out).expect("one object");
+    assert_eq!(json["layers"].as_array().map(Vec::len), Some(8), "{json}");
+    place.run("eval --weights both.safetensors --dataset cifar10 --data-dir data").ok();
     place.run("convert s3-3-bit.safetensors --out x.safetensors --method twn").fails(2, &["of s3 3-bit already"]);
     place.run("convert fp32 --out x.safetensors --method fp32").fails(2, &["converts nothing"]);
     place.run("convert fp32 --out x.safetensors --method s5").fails(2, &["s5"]);

@@ -12,6 +12,7 @@ use crate::data::{self, Splits};
 use crate::error::{Error, Result};
 use crate::files::tensors::{self, TensorFile};
 use crate::methods::{MethodSpec, Scale};
+use crate::model::FirstLast;
 use crate::train::Trained;
 use crate::train::metrics::EvalRecord;
 use crate::train::network::{Converted, Network};
@@ -35,6 +36,9 @@ pub(super) struct ConvertArgs {
     /// Scale of twn and bwn beside the levels [default: mean]
     #[arg(long, value_enum)]
     scale: Option<Scale>,
+    /// What stem and classifier are of: fp32, or the method too
+    #[arg(long, value_enum, default_value_t)]
+    first_last: FirstLast,
     /// Data set to measure the accuracy on, before and after
     #[arg(long)]
     dataset: Option<String>,
@@ -62,7 +66,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<ExitCode> {
     }
     let plain = Trained::read(&args.source)?;
     let network = Network::read(&plain.file, &plain.path)?;
-    let Converted { network, layers } = network.convert(method, &plain.file, &plain.path)?;
+    let Converted { network, layers } = network.convert(method, args.first_last, &plain.file, &plain.path)?;
     let mut meta = plain.file.meta.clone();
     ["progress", "step", "epoch"].iter().for_each(|key| _ = meta.remove(*key));
     let classes: Vec<_> = meta.get("class_names").map(|n| n.split(',').map(String::from).collect()).unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::graph::{Graph, LOGIT_SCALE, LayerKind, Layout, Shape};
 use crate::methods::MethodSpec;
 use crate::methods::convert::Fit;
 use crate::model::resnet::ModelOptions;
-use crate::model::{Arch, Values};
+use crate::model::{Arch, FirstLast, Values};
 
 /// A network of a weight file with its values, for work on the host.
 pub struct Network {
@@ -51,12 +51,18 @@ impl Network {
     ///
     /// # Errors
     /// [`Error::Usage`] where the network is of another method already.
-    pub fn convert(&self, method: MethodSpec, file: &TensorFile, path: &Path) -> Result<Converted> {
+    pub fn convert(
+        &self,
+        method: MethodSpec,
+        first_last: FirstLast,
+        file: &TensorFile,
+        path: &Path,
+    ) -> Result<Converted> {
         if self.identity.method != MethodSpec::FP32 {
             let what = format!("{} is of {} already", path.display(), self.identity.method.title());
             return Err(Error::usage(what, "convert takes fp32 weights, as `s3gpu train --method fp32` makes them"));
         }
-        let identity = Identity { method, ..self.identity.clone() };
+        let identity = Identity { method, first_last, ..self.identity.clone() };
         let graph = build(&identity, self.graph.nodes[0].shape, self.graph.classes())?;
         let layout = Layout::new(&graph, u64::MAX);
         let mut values = Values::start_from(&graph, &layout, file, path)?;
