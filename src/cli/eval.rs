@@ -16,7 +16,7 @@ use crate::gpu::describe;
 use crate::int::file;
 use crate::report::Page;
 use crate::train::Trained;
-use crate::train::assess::{Assessment, ClassFigures, Confusion, Judged};
+use crate::train::assess::{Assessment, ClassFigures, Confusion, Judged, assess};
 use crate::train::metrics::Record;
 
 #[derive(Args)]
@@ -75,15 +75,8 @@ struct Json<'a> {
 
 pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
     // Better known before the evaluation than after it.
-    if let Some(report) = args.report.as_ref().filter(|r| r.is_dir()) {
-        return Err(Error::usage(format!("--report {} is a folder", report.display()), "name a file, as page.html"));
-    }
-    if let Some(report) = args.report.as_ref().filter(|r| r.exists() && !args.force) {
-        let what = format!("--report {} exists already", report.display());
-        return Err(Error::usage(what, "choose another name, or replace it by --force"));
-    }
-    if let Some(folder) = args.report.as_ref().and_then(|r| r.parent()).filter(|f| !f.as_os_str().is_empty()) {
-        std::fs::metadata(folder).map_err(Error::io(folder, "write to"))?;
+    if let Some(report) = &args.report {
+        super::check_page("--report", report, args.force)?;
     }
     if !args.weights.is_dir() && file::is_integer(&args.weights)? {
         if args.details || args.report.is_some() {
@@ -123,14 +116,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
     let batch = args.batch_size.min(test.len() as u32);
     let mut engine = trained.engine(&manifest, super::open_gpu(args.adapter.as_deref())?, batch, &args.rung)?;
     let started = std::time::Instant::now();
-    let mut assessment = Assessment::new(&manifest.classes, args.worst as usize);
-    let mut seen = 0;
-    let figures = engine.evaluate_with(test, |engine, n| {
-        let labels: Vec<u32> = (seen..seen + n).map(|i| test.label(i)).collect();
-        assessment.add(&labels, &engine.logits(n)?);
-        seen += n;
-        Ok(())
-    })?;
+    let (figures, assessment) = assess(&mut engine, test, &manifest.classes, args.worst as usize)?;
     let seconds = started.elapsed().as_secs_f64();
     remark(&data, &mut said);
     let record = trained.record(&figures, &manifest)?;

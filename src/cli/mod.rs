@@ -34,6 +34,7 @@ mod integer;
 mod log;
 mod long_run;
 mod open_run;
+mod report;
 mod runs;
 mod settings;
 mod shell;
@@ -44,6 +45,7 @@ mod watch;
 mod watch_screen;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -85,6 +87,8 @@ enum Command {
     Export(export::ExportArgs),
     /// List the runs under a folder
     Runs(runs::RunsArgs),
+    /// Write one page with pictures about one or several runs
+    Report(report::ReportArgs),
     /// Say what is in a checkpoint or another of the files that s3gpu reads and writes
     Info(info::InfoArgs),
     /// Classify pictures with an integer network
@@ -134,6 +138,7 @@ fn start(words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         Command::Convert(args) => convert::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Runs(args) => runs::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Infer(args) => infer::run(&args),
         Command::Demo(args) => demo::run(&args),
@@ -173,6 +178,21 @@ fn open_gpu_quietly(choice: Option<&str>) -> Result<Gpu> {
     let mut gpu = gpu::open(choice)?;
     gpu.cache = CacheFolder::user();
     Ok(gpu)
+}
+
+/// Refuses a path at which no page can be written, or only in place of what is there.
+fn check_page(flag: &str, path: &Path, force: bool) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::usage(format!("{flag} {} is a folder", path.display()), "name a file, as page.html"));
+    }
+    if path.exists() && !force {
+        let what = format!("{flag} {} exists already", path.display());
+        return Err(Error::usage(what, "choose another name, or replace it by --force"));
+    }
+    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+        std::fs::metadata(folder).map_err(Error::io(folder, "write to"))?;
+    }
+    Ok(())
 }
 
 /// Bytes for a person.

@@ -2,6 +2,10 @@
 
 use serde::Serialize;
 
+use super::engine::{Engine, Figures};
+use crate::data::Source;
+use crate::error::Result;
+
 /// How one image was judged.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Judged {
@@ -133,6 +137,22 @@ impl Assessment {
     pub fn correct(&self) -> u64 {
         (0..self.classes.len()).map(|k| self.count(k, k)).sum()
     }
+}
+
+/// Evaluates a network on all of `test`, whose classes are `names`; of the mistakes, the `keep` worst are kept.
+///
+/// # Errors
+/// As [`Engine::evaluate_with`].
+pub fn assess(engine: &mut Engine, test: &dyn Source, names: &[String], keep: usize) -> Result<(Figures, Assessment)> {
+    let mut assessment = Assessment::new(names, keep);
+    let mut seen = 0;
+    let figures = engine.evaluate_with(test, |engine, n| {
+        let labels: Vec<u32> = (seen..seen + n).map(|i| test.label(i)).collect();
+        assessment.add(&labels, &engine.logits(n)?);
+        seen += n;
+        Ok(())
+    })?;
+    Ok((figures, assessment))
 }
 
 #[cfg(test)]

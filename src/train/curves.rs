@@ -183,7 +183,7 @@ fn panel<DB: DrawingBackend>(
 }
 
 /// An axis label: short, in plain digits where they are few.
-fn tick(value: &f64) -> String {
+pub(crate) fn tick(value: &f64) -> String {
     if *value != 0.0 && !(1e-3..1e6).contains(&value.abs()) {
         format!("{value:.1e}")
     } else {
@@ -192,7 +192,7 @@ fn tick(value: &f64) -> String {
 }
 
 /// At most [`MAX_POINTS`] points, each the mean of as many neighbours.
-fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(crate) fn thin(points: &[(f64, f64)]) -> Line {
     let group = points.len().div_ceil(MAX_POINTS).max(1);
     let mean = |group: &[(f64, f64)]| {
         let share = 1.0 / group.len() as f64;

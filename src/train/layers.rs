@@ -352,7 +352,8 @@ fn own_recipe(manifest: &Manifest, keys: Table) -> Result<Layer> {
     Layer::of_recipe(keys, Origin::Recipe(manifest.name.clone()))
 }
 
-fn table(config: &Config) -> Table {
+/// A configuration by its keys.
+pub(crate) fn table(config: &Config) -> Table {
     Table::try_from(config).expect("a configuration is a table")
 }
 

@@ -115,6 +115,7 @@ impl Setup {
     pub(super) fn meta(&self, step: u64, per_epoch: u64) -> BTreeMap<String, String> {
         let mut meta = self.identity.meta(&self.manifest.classes);
         meta.insert("dataset".into(), self.manifest.name.clone());
+        meta.insert("version".into(), env!("CARGO_PKG_VERSION").into());
         if self.manifest.format == Format::Folder {
             // What an evaluation has to do alike.
             meta.insert("image_size".into(), self.manifest.height.to_string());

@@ -59,6 +59,8 @@ pub struct Summary {
     pub best_top1: Option<f64>,
     /// The adapter of the last checkpoint.
     pub adapter: Option<String>,
+    /// The version of s3gpu that wrote that checkpoint, where it says so.
+    pub version: Option<String>,
     /// Whether it is under way.
     pub state: State,
 }
@@ -71,10 +73,8 @@ impl Summary {
     pub fn read(run: &Path) -> Result<Self> {
         let config = folder::read_config(run)?;
         let last = run.join(LAST);
-        let progress = match last.exists() {
-            true => Some(checkpoint::progress(&tensors::read_meta(&last)?, &last)?),
-            false => None,
-        };
+        let file = last.exists().then(|| tensors::read_meta(&last)).transpose()?;
+        let progress = file.as_ref().map(|f| checkpoint::progress(f, &last)).transpose()?;
         let log = run.join(METRICS);
         let records = if log.exists() { metrics::read(&log)? } else { Vec::new() };
         let top1 = records.iter().filter_map(|r| match r {
@@ -102,6 +102,7 @@ impl Summary {
             steps,
             best_top1,
             adapter: progress.map(|p| p.adapter).filter(|a| !a.is_empty()),
+            version: file.and_then(|f| f.meta.get("version").cloned()),
             state,
             // A set of the user's own is a TOML by its path.
             dataset: match Path::new(&config.dataset).file_stem() {

@@ -57,7 +57,7 @@ impl Trained {
     }
 
     /// Mean and standard deviation a channel: the file's own, else the data set's.
-    fn normalization(&self, manifest: &Manifest) -> [Vec<f32>; 2] {
+    pub(crate) fn normalization(&self, manifest: &Manifest) -> [Vec<f32>; 2] {
         let (mean, std) = (self.identity.mean.clone(), self.identity.std.clone());
         [mean.unwrap_or_else(|| manifest.mean.clone()), std.unwrap_or_else(|| manifest.std.clone())]
     }
