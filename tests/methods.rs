@@ -91,12 +91,12 @@ fn inq_freezes_its_portions_and_keeps_them() {
         assert!(said.out.contains(&format!("{share} of each layer")), "{}", said.out);
     }
     let layer = "layer2.0.conv2";
+    let level = |w: f32| w == 0.0 || w.to_bits() & 0x7f_ffff == 0;
     let mut before: Option<(Vec<f32>, Vec<f32>)> = None;
     for (epoch, share) in [(1, 0.5), (2, 0.75), (3, 0.875), (4, 1.0)] {
         let f = file(&place, &format!("inq/epoch-000{epoch}.safetensors"));
         let [weight, frozen] = ["weight", "frozen"].map(|t| f.tensors[&format!("{layer}.{t}")].data.clone());
         assert_eq!(frozen.iter().sum::<f32>(), (share * frozen.len() as f64).round() as f32, "epoch {epoch}");
-        let level = |w: f32| w == 0.0 || w.to_bits() & 0x7f_ffff == 0;
         assert!(
             weight.iter().zip(&frozen).all(|(w, f)| *f == 0.0 || level(*w)),
             "epoch {epoch}: a frozen weight off its level"
@@ -110,6 +110,21 @@ fn inq_freezes_its_portions_and_keeps_them() {
         }
         before = Some((weight, frozen));
     }
+    // Before the first step half of the weights is on levels, and the other half as it was.
+    let still = with(&train, "--lr 0 --weight-decay 0 --steps 1 --out still");
+    place.run(&still).ok();
+    let [was, now] = ["fp32/best", "still/last"].map(|f| file(&place, &format!("{f}.safetensors")));
+    let [was, now_, frozen] =
+        [(&was, "weight"), (&now, "weight"), (&now, "frozen")].map(|(f, t)| &f.tensors[&format!("{layer}.{t}")].data);
+    let free: Vec<_> = (0..was.len()).filter(|i| frozen[*i] == 0.0).collect();
+    assert!(free.len() == was.len() / 2 && free.iter().all(|i| was[*i] == now_[*i]), "free weights moved");
+    assert!(now_.iter().zip(frozen).all(|(w, f)| *f == 0.0 || level(*w)));
+    // A network that is not wholly frozen is no candidate for the best.
+    place
+        .run(&format!("{} --patience 1", train.replace("--eval-only-last", "").replace("--out inq", "--out each")))
+        .ok();
+    let best = file(&place, "each/best.safetensors");
+    assert!(best.tensors[&format!("{layer}.frozen")].data.iter().all(|f| *f == 1.0));
     // What is not frozen yet has no levels to show or to export.
     let said = place.run("info inq/epoch-0002.safetensors").ok();
     assert!(said.out.contains("not frozen on a level yet"), "{}", said.out);
@@ -180,5 +195,5 @@ fn what_cannot_be_is_told_before_anything_starts() {
     // Weights of another method are no start.
     place.run(&with(TRAIN, "--epochs 1 --method s3 --out s3")).ok();
     let said = place.run(&format!("{TRAIN} --method inq --init s3/best.safetensors --out run"));
-    said.fails(1, &["layer1.0.conv1.weight"]);
+    said.fails(1, &["of the method s3", "inq 5-bit"]);
 }

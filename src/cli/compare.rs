@@ -188,6 +188,7 @@ impl Work<'_> {
                 Err(End::Cell(e)) if !folder::is_claimed(&path) => {
                     let mut file = CellFile::read(&path)?;
                     file.failed = Some(e.to_string());
+                    file.config = Some(self.sweep.cells[i].config.clone());
                     file.write(&path)?;
                     self.states[i] = State::Failed(e.to_string());
                 }
@@ -261,6 +262,7 @@ impl Work<'_> {
                 file.write(&path).map_err(End::Sweep)?;
                 let run = Run::start(&setup, gpu, data.both()?, &path, true)?;
                 if file.failed.take().is_some() {
+                    file.config = None;
                     file.write(&path).map_err(End::Sweep)?;
                 }
                 run

@@ -195,6 +195,10 @@ pub(super) fn finish(command: clap::Command) -> clap::Command {
         match (default, arg.get_help()) {
             // These depend on other keys.
             _ if ["dataset", "bits"].contains(&&*key) => arg,
+            (Some(_), Some(help)) if ["lr", "latent-lr", "optimizer"].contains(&&*key) => {
+                let help = format!("{help} [default: by method and data set, as `s3gpu config` shows]");
+                arg.help(help)
+            }
             (Some(default), Some(help)) => {
                 let help = format!("{help} [default: {default}]");
                 arg.help(help)

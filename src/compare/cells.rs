@@ -25,6 +25,9 @@ pub struct CellFile {
     /// Why it failed, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+    /// Under which settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Config>,
 }
 
 impl CellFile {
@@ -99,11 +102,13 @@ impl State {
         }
         let file = CellFile::read(cell)?;
         let had = match folder::is_run(cell) {
-            // A failed one may be what a replacement that was killed left.
-            true if file.failed.is_some() && !cell.join(CONFIG).exists() => None,
+            // What is left of a replacement that was killed.
+            true if !cell.join(CONFIG).exists() && !cell.join(LAST).exists() => None,
             true => Some(folder::read_config(cell)?),
             false => None,
         };
+        // A cell can fail before it has a folder of its own.
+        let had = had.or_else(|| file.failed.as_ref().and(file.config.clone()));
         let other = had.as_ref().and_then(|had| difference(had, config));
         match (file.failed, other) {
             (Some(reason), None) => return Ok(Self::Failed(reason)),
@@ -121,7 +126,7 @@ impl State {
         }
         let progress = tensors::read_meta(&path).and_then(|file| checkpoint::progress(&file, &path));
         let standing = progress.and_then(|p| match p.ended(config) {
-            true => Ok(Self::Finished(Box::new(Figures::read(cell, p.adapter, file.programs)?))),
+            true => Ok(Self::Finished(Box::new(Figures::read(cell, config, p.adapter, file.programs)?))),
             false => Ok(Self::Stopped(p.step as f64 * config.epochs as f64 / p.total(config) as f64)),
         });
         // A damaged cell is one of many: it does not end the sweep.

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::train::Config;
 use crate::train::folder::METRICS;
 use crate::train::metrics::{self, Record};
 
@@ -43,7 +44,7 @@ impl Figures {
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Checkpoint`] where the log is damaged or lacks its end.
-    pub fn read(run: &Path, adapter: String, programs: Vec<String>) -> Result<Self> {
+    pub fn read(run: &Path, config: &Config, adapter: String, programs: Vec<String>) -> Result<Self> {
         let path = run.join(METRICS);
         let lacks = |what: &str| {
             let hint = "put the run's own file back, or train this cell again with --retry";
@@ -64,7 +65,9 @@ impl Figures {
                     train = Some(r);
                 }
                 Record::Eval(r) => {
-                    best_top1 = r.top1.max(best_top1);
+                    if config.is_whole(r.epoch) {
+                        best_top1 = r.top1.max(best_top1);
+                    }
                     eval = Some(r);
                 }
                 Record::Int(r) => int = Some(r),

@@ -188,7 +188,7 @@ impl Results {
         let _ = writeln!(text, "\nFigures: {STATISTICS}.");
         let _ = writeln!(
             text,
-            "\nAll cells: {}; everything else as by default.",
+            "\nAll cells: {}; everything else as `s3gpu config` prints it for the method and data set.",
             escape(&settings(&changed(&self.common)))
         );
         for (what, of) in [("Adapter", adapters as fn(&Figures) -> Vec<String>), ("Trained by", programs)] {
@@ -339,7 +339,7 @@ fn programs(f: &Figures) -> Vec<String> {
 /// Without what is as by default, but for what a reader always wants to know.
 fn changed(keys: &Table) -> Table {
     let defaults = written(&Config::default());
-    let told = |key: &str| ["dataset", "epochs", "batch-size"].contains(&key);
+    let told = |key: &str| ["dataset", "epochs", "batch-size", "optimizer", "lr", "latent-lr"].contains(&key);
     let mut keys = keys.clone();
     keys.retain(|key, value| told(key) || defaults.get(key) != Some(value));
     // These come with the data set.

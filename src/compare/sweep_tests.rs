@@ -23,7 +23,7 @@ fn cells_are_rows_times_seeds() {
     let sweep = methods(
         "batch-size = 64\n[[methods]]\nmethod = \"fp32\"\n[[methods]]\nmethod = \"s3\"\nbits = [2, 3]\n\
          latent-inits = [\"dense\", \"normal\"]\nsettings = { latent-lr = 30 }\n\
-         [[methods]]\nmethod = \"s3\"\nlabel = \"As published\"",
+         [[methods]]\nmethod = \"s3\"\nlabel = \"As published\"\nsettings = { latent-lr = 1 }",
     )
     .unwrap();
     assert_eq!(sweep.out, Path::new("runs/mine"));

@@ -18,19 +18,17 @@ impl Fit {
     /// The best of candidates over all octaves in which c · w meets the levels, then made better in turn with the levels.
     pub fn new(weight: &[f32], levels: &Levels) -> Self {
         let largest = weight.iter().fold(0.0f64, |m, w| m.max(f64::from(w.abs())));
-        let mut magnitudes: Vec<(f64, u8)> =
-            levels.table.iter().flatten().map(|s| (f64::from(*s).exp2(), *s)).collect();
-        magnitudes.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let shifts = || levels.table.iter().flatten().copied();
+        let (least, most) = (shifts().min().unwrap_or(0), shifts().max().unwrap_or(0));
         let has_zero = levels.has_zero();
         if largest == 0.0 {
-            let level = if has_zero { None } else { magnitudes.first().map(|m| m.1) };
-            return Self { factor: 1.0, levels: vec![level; weight.len()] };
+            return Self { factor: 1.0, levels: vec![(!has_zero).then_some(least); weight.len()] };
         }
         let nearest = |c: f64| -> Vec<Option<u8>> {
-            weight.iter().map(|w| nearest(&magnitudes, has_zero, c * f64::from(w.abs()))).collect()
+            weight.iter().map(|w| nearest([least, most], has_zero, c * f64::from(w.abs()))).collect()
         };
-        let top = magnitudes.last().map_or(1.0, |m| m.0);
-        let candidates = (-2 * STEPS..=6 * STEPS).map(|i| top / largest * (f64::from(i) / f64::from(STEPS)).exp2());
+        let candidates = (-2 * STEPS..=6 * STEPS)
+            .map(|i| f64::from(most).exp2() / largest * (f64::from(i) / f64::from(STEPS)).exp2());
         let scored = candidates.map(|c| (error(weight, &nearest(c), c), c));
         let (_, mut factor) = scored.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, 1.0));
         for _ in 0..ROUNDS {
@@ -52,10 +50,15 @@ fn value(level: Option<u8>) -> f32 {
     level.map_or(0.0, |s| f32::from(s).exp2())
 }
 
-/// The nearest of magnitudes in rising order, or zero.
-fn nearest(magnitudes: &[(f64, u8)], has_zero: bool, x: f64) -> Option<u8> {
-    let all = magnitudes.iter().map(|(m, s)| (*m, Some(*s))).chain(has_zero.then_some((0.0, None)));
-    all.min_by(|a, b| (a.0 - x).abs().total_cmp(&(b.0 - x).abs())).and_then(|(_, level)| level)
+/// The nearest of 2^least … 2^most, or zero, to x ≥ 0; a table has every power in between.
+fn nearest([least, most]: [u8; 2], has_zero: bool, x: f64) -> Option<u8> {
+    if has_zero && x < 0.5 * f64::from(least).exp2() {
+        return None;
+    }
+    // The exponent by its bits: 0 and what is tiny are below all levels anyway.
+    let exponent = (x.to_bits() >> 52) as i32 - 1023;
+    let above = x > 1.5 * f64::from(exponent).exp2();
+    Some((exponent + i32::from(above)).clamp(least.into(), most.into()) as u8)
 }
 
 /// ‖w − q/c‖².

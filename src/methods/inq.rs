@@ -46,11 +46,9 @@ impl Method for Inq {
     fn flags(&self) -> &'static [&'static str] {
         &["frozen"]
     }
-    /// All that a training freezes bit by bit, at once.
-    fn convert(&self, bits: u32, _: WeightShape, weight: &[f32]) -> Converted {
-        let (mut weight, mut frozen) = (weight.to_vec(), vec![0.0; weight.len()]);
-        self.freeze(bits, 1.0, &mut weight, &mut frozen);
-        Converted { latents: vec![weight], factor: 1.0 }
+    /// As they are: they are frozen in portions.
+    fn convert(&self, _: u32, _: WeightShape, weight: &[f32]) -> Converted {
+        Converted { latents: vec![weight.to_vec()], factor: 1.0 }
     }
     fn weight(&self, _: u32, _: WeightShape, latents: &[&[f32]]) -> Vec<f32> {
         latents[0].to_vec()
@@ -76,8 +74,7 @@ impl Method for Inq {
     }
     fn freeze(&self, bits: u32, share: f64, weight: &mut [f32], frozen: &mut [f32]) {
         let kept = weight.iter().zip(&*frozen).filter(|(_, f)| **f != 0.0).map(|(w, _)| w);
-        let Some(s) = largest(kept).or_else(|| largest(weight.iter())) else { return };
-        let n1 = largest_exponent(s);
+        let n1 = largest(kept).or_else(|| largest(weight.iter())).map_or(0, largest_exponent);
         let wanted = (share * weight.len() as f64).round() as usize;
         let mut free: Vec<usize> = (0..weight.len()).filter(|i| frozen[*i] == 0.0).collect();
         let more = wanted.saturating_sub(weight.len() - free.len());
@@ -124,6 +121,6 @@ mod tests {
     fn a_layer_of_zeros_stays() {
         let (mut weight, mut frozen) = ([0.0; 4], [0.0; 4]);
         Inq.freeze(3, 1.0, &mut weight, &mut frozen);
-        assert_eq!(weight, [0.0; 4]);
+        assert_eq!((weight, frozen), ([0.0; 4], [1.0; 4]));
     }
 }

@@ -40,7 +40,8 @@ impl Method for Twn {
     }
     fn weight(&self, _: u32, _: WeightShape, latents: &[&[f32]]) -> Vec<f32> {
         let sizes = || latents[0].iter().map(|w| f64::from(w.abs()));
-        let threshold = 0.7 * sizes().sum::<f64>() / latents[0].len().max(1) as f64;
+        // Rounded, as the shader's.
+        let threshold = f64::from((0.7 * sizes().sum::<f64>() / latents[0].len().max(1) as f64) as f32);
         let (sum, count) = sizes().filter(|w| *w > threshold).fold((0.0, 0u64), |(s, n), w| (s + w, n + 1));
         let alpha = if self.0 == Scale::None { 1.0 } else { sum / count.max(1) as f64 };
         let level = |w: &f32| if f64::from(w.abs()) > threshold { w.signum() * alpha as f32 } else { 0.0 };

@@ -112,6 +112,12 @@ impl Values {
             None => !graph.layers.iter().any(|layer| has_latents(layer, file)),
         };
         let plain = graph.with_all_fp32();
+        let method = |l: &Layer| if let LayerKind::Conv { method, .. } = l.kind { Some(method) } else { None };
+        let own = graph.layers.iter().filter_map(method).find(|m| *m != MethodSpec::FP32).unwrap_or(MethodSpec::FP32);
+        if let Some(other) = file.meta.get("method").filter(|m| !is_fp32 && *m != own.method.name()) {
+            let what = format!("its weights are of the method {other}, and this network is of {}", own.title());
+            return Err(Error::checkpoint(path, what, "give weights of the same --method, or plain fp32 ones"));
+        }
         if !is_fp32 || plain.layers == graph.layers {
             return Self::from_file(graph, layout, file, path);
         }

@@ -71,7 +71,7 @@ fn labels(firsts: &[&RunFiles]) -> Vec<String> {
 pub(super) fn differing(runs: &[&RunFiles]) -> Vec<String> {
     let tables: Vec<_> = runs.iter().map(|r| table(&r.config)).collect();
     let mut keys: Vec<&String> = Vec::new();
-    tables.iter().flat_map(Table::keys).for_each(|key| {
+    tables.iter().flat_map(Table::keys).filter(|key| *key != "data-dir").for_each(|key| {
         if !keys.contains(&key) {
             keys.push(key)
         }

@@ -269,6 +269,11 @@ impl Config {
         self.method().ok()?.method.portions().get(portion).copied()
     }
 
+    /// Whether after an epoch (from 0) the network is what its method makes of it: no weight waits to be frozen.
+    pub fn is_whole(&self, epoch: u64) -> bool {
+        self.portion_starts().last().is_none_or(|start| *start <= epoch)
+    }
+
     /// Checks what a run needs to start: weights, where its method only finishes what others trained.
     ///
     /// # Errors

@@ -168,7 +168,7 @@ pub struct Layered {
 impl Layered {
     /// Puts `recipe`, and `upper` in order, on top of the defaults. Without a recipe the data set's own counts.
     ///
-    /// A layer that changes the method without naming bits takes the method's own number of bits.
+    /// Bits and scale count where their layer names no other method; else the method's own do.
     ///
     /// # Errors
     /// [`Error::Usage`] naming key, value and place; [`Error::Checkpoint`] for weights of `--init` that cannot be read.
@@ -182,7 +182,8 @@ impl Layered {
             Some((name, origin)) => Some(Manifest::find(&name).map_err(|e| placed(e, &origin))?),
         };
         let own = |m: &Manifest| Some(own_recipe(m, m.recipe.clone()?));
-        let recipe = match recipe {
+        let is_chosen = recipe.is_some();
+        let mut recipe = match recipe {
             None => manifest.as_ref().and_then(own).transpose()?,
             given => given,
         };
@@ -196,6 +197,11 @@ impl Layered {
         // These depend on the data set and the method.
         ["dataset", "mean", "std", "bits"].iter().for_each(|key| _ = defaults.remove(*key));
         stack.add(Layer { keys: defaults, by_method: BTreeMap::new(), origin: Origin::Default });
+        // What a method wants is more than what a data set's own recipe says for all, and less than a recipe that was asked for.
+        let of_data_set = recipe.as_ref().filter(|_| !is_chosen).cloned();
+        if let Some(all) = of_data_set {
+            stack.add(Layer { by_method: BTreeMap::new(), ..all });
+        }
         let (_, text) = RECIPES[0];
         stack.add(Layer::parse_recipe(text, Origin::Default)?);
         if let Some(m) = &manifest {
@@ -204,6 +210,9 @@ impl Layered {
         }
         if let (Some((path, _)), Some(m)) = (named("init"), &manifest) {
             stack.add(of_weights(Path::new(&path), m)?);
+        }
+        if let (Some(recipe), false) = (&mut recipe, is_chosen) {
+            recipe.keys.clear(); // they lie below
         }
         recipe.into_iter().chain(upper).for_each(|layer| stack.add(layer));
         stack.resolve()
@@ -298,13 +307,12 @@ struct Stack {
 
 impl Stack {
     fn add(&mut self, layer: Layer) {
-        let changes_method = layer.keys.get("method").is_some_and(|m| self.keys.get("method") != Some(m));
-        for key in ["bits", "scale"].into_iter().filter(|key| changes_method && !layer.keys.contains_key(*key)) {
-            self.keys.remove(key);
-            self.origins.remove(key);
-        }
+        // Bits and scale beside another method are that one's.
+        let method = layer.keys.get("method").and_then(Value::as_str);
+        let is_others = method.is_some_and(|m| m != self.method);
         let own = layer.by_method.get(&self.method).cloned().unwrap_or_default();
-        for (key, value) in layer.keys.into_iter().chain(own) {
+        let keys = layer.keys.into_iter().filter(|(key, _)| !(is_others && ["bits", "scale"].contains(&key.as_str())));
+        for (key, value) in keys.chain(own) {
             self.origins.insert(key.clone(), layer.origin.clone());
             self.keys.insert(key, value);
         }
@@ -316,6 +324,11 @@ impl Stack {
             let bits = MethodSpec::find(method, None).map_or(0, |spec| spec.bits);
             self.keys.insert("bits".into(), i64::from(bits).into());
             self.origins.insert("bits".into(), Origin::Default);
+        }
+        // Adam's steps do not depend on the size of gradients, which is what the latents' rate makes up for.
+        let adaptive = self.keys.get("optimizer").and_then(Value::as_str).is_some_and(|o| o != "sgd");
+        if adaptive && self.origins.get("latent-lr") == Some(&Origin::Default) {
+            self.keys.insert("latent-lr".into(), 1.0.into());
         }
         let Self { mut keys, origins, .. } = self;
         for (key, value) in table(&Config::default()) {

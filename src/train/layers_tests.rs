@@ -201,6 +201,12 @@ fn the_built_in_recipes_suit_every_method() {
     for c in [ps(None), ps(Some("published")), ps(Some("default"))] {
         assert_eq!((c.optimizer, c.lr, c.bits), (crate::kernels::optim::Optimizer::RAdam, 0.01, 5));
     }
+    let inq = Layered::new(None, vec![flags("dataset = \"cifar10\"\nmethod = \"inq\"")]).unwrap();
+    assert_eq!((inq.config.lr, inq.origins["lr"].to_string()), (0.01, "default".into()));
+    let s3 =
+        |flags_: &str| Layered::new(None, vec![flags(&format!("dataset = \"cifar10\"\n{flags_}"))]).unwrap().config;
+    assert_eq!([s3("").latent_lr, s3("optimizer = \"adam\"").latent_lr], [30.0, 1.0]);
+    assert_eq!(s3("optimizer = \"adam\"\nlatent-lr = 3").latent_lr, 3.0);
     for name in methods::names() {
         for (recipe, _) in RECIPES {
             let flags = flags(&format!("dataset = \"cifar10\"\nmethod = \"{name}\""));
@@ -209,4 +215,17 @@ fn the_built_in_recipes_suit_every_method() {
             assert_eq!(layered.config.method, name);
         }
     }
+}
+
+#[test]
+fn bits_and_scale_stay_with_the_method_they_were_said_of() {
+    let of = |layers: &[&str]| {
+        let layers = layers.iter().map(|text| flags(text)).collect();
+        Layered::new(None, layers).unwrap().config.method().unwrap().title()
+    };
+    // A sweep names the method last.
+    assert_eq!(of(&["dataset = \"shapes\"\nscale = \"none\"", "method = \"bwn\""]), "bwn 1-bit unscaled");
+    assert_eq!(of(&["dataset = \"shapes\"\nbits = 4", "method = \"denseshift\""]), "denseshift 4-bit");
+    assert_eq!(of(&["dataset = \"shapes\"\nmethod = \"s3\"\nbits = 2", "method = \"fp32\""]), "fp32");
+    assert_eq!(of(&["dataset = \"shapes\"\nmethod = \"twn\"\nscale = \"none\"", "method = \"s3\""]), "s3 3-bit");
 }

@@ -267,7 +267,9 @@ impl<'a> Run<'a> {
             if setup.evaluates(self.progress.step, per_epoch) {
                 let record = self.evaluate()?;
                 observer.eval(&record, self.latest.as_ref(), epoch_clock.elapsed().as_secs_f64());
-                if self.progress.best.is_none_or(|best| record.top1 > best) {
+                // A network that is not wholly frozen is no candidate.
+                if !c.is_whole(epoch) {
+                } else if self.progress.best.is_none_or(|best| record.top1 > best) {
                     (self.progress.best, self.progress.waited) = (Some(record.top1), 0);
                     self.save_best()?;
                 } else {

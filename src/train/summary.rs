@@ -78,7 +78,7 @@ impl Summary {
         let log = run.join(METRICS);
         let records = if log.exists() { metrics::read(&log)? } else { Vec::new() };
         let top1 = records.iter().filter_map(|r| match r {
-            Record::Eval(e) => Some(e.top1),
+            Record::Eval(e) => config.is_whole(e.epoch).then_some(e.top1),
             Record::Train(_) | Record::Int(_) | Record::Dynamics(_) => None,
         });
         let best_top1 = top1.chain(progress.iter().filter_map(|p| p.best)).max_by(f64::total_cmp);
