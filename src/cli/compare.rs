@@ -10,7 +10,7 @@ use super::compare_view::Board;
 use super::data::{ReadArgs, remark};
 use super::open_run::{Stopped, check_batch, load, stop_at_interrupt};
 use super::table::columns;
-use crate::compare::cells::{CellFile, states};
+use crate::compare::cells::{CellFile, states, sweep_away};
 use crate::compare::sweep::{Cell, SWEEP};
 use crate::compare::{Results, State, Sweep, results};
 use crate::data::{Dataset, Format, Manifest};
@@ -106,6 +106,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<ExitCode> {
     std::fs::create_dir_all(&out).map_err(Error::io(&out, "create"))?;
     let claim = Claim::take(&out)?;
     let states = states(&sweep, &out)?;
+    sweep_away(&sweep, &out)?;
     write_atomic(out.join(SWEEP), |w| w.write_all(sweep.text.as_bytes()))?;
     let (stop, _) = stop_at_interrupt()?;
     let board = Board::new(&sweep, &states, &order, args.retry);

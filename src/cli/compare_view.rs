@@ -7,7 +7,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use ratatui::crossterm::terminal;
 
 use super::table::columns;
-use super::view::{View, summary};
+use super::view::View;
 use crate::compare::pace::Pace;
 use crate::compare::results::Spread;
 use crate::compare::{State, Sweep};
@@ -247,7 +247,8 @@ impl Observer for Board {
         if self.drawn.elapsed() < PICTURE {
             return;
         }
-        let figures = latest.map(|r| format!(", {}", summary(r))).unwrap_or_default();
+        let figures = latest.map(|r| format!(", loss {:.4}, {:.0} images/s", r.loss, r.images_per_s));
+        let figures = figures.unwrap_or_default();
         current.text = format!("epoch {:.1}/{}{figures}", item.done, item.epochs);
         self.draw();
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::figures::Figures;
+use super::results;
 use super::sweep::{Cell, SWEEP, Sweep};
 use crate::error::{Error, Result};
 use crate::files::{read_text, tensors, write_atomic};
@@ -146,6 +147,16 @@ pub fn states(sweep: &Sweep, out: &Path) -> Result<Vec<State>> {
     sweep.cells.iter().map(|cell: &Cell| State::read(&out.join(&cell.name), &cell.config)).collect()
 }
 
+/// Removes the temporary files of a process that was killed while it wrote.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn sweep_away(sweep: &Sweep, out: &Path) -> Result<()> {
+    folder::sweep_of(out, |file| file == SWEEP || results::FILES.contains(&file))?;
+    let cells = sweep.cells.iter().map(|cell| out.join(&cell.name)).filter(|cell| cell.is_dir());
+    cells.into_iter().try_for_each(|cell| folder::sweep_of(&cell, |file| file == CELL))
+}
+
 fn refuse_foreign(sweep: &Sweep, out: &Path) -> Result<()> {
     const HINT: &str = "choose another --out, or move it away";
     if !out.exists() {
@@ -154,8 +165,7 @@ fn refuse_foreign(sweep: &Sweep, out: &Path) -> Result<()> {
     if folder::is_run(out) {
         return Err(Error::checkpoint(out, "this folder is a run's, not a sweep's", HINT));
     }
-    if let (false, Some(file)) = (out.join(SWEEP).exists(), super::results::FILES.iter().find(|f| out.join(f).exists()))
-    {
+    if let (false, Some(file)) = (out.join(SWEEP).exists(), results::FILES.iter().find(|f| out.join(f).exists())) {
         let what = format!("this folder is no sweep's, as it has no {SWEEP}, but it holds a {file}");
         return Err(Error::checkpoint(out, what, HINT));
     }

@@ -29,12 +29,11 @@ pub(super) enum Height {
 
 /// One picture.
 pub(super) struct Panel<'a> {
-    /// What it shows, for whoever does not see it.
-    pub(super) label: &'a str,
+    /// What it shows.
+    pub(super) title: &'a str,
     /// The values, with their unit.
-    pub(super) name: &'a str,
-    /// What its height holds.
-    pub(super) height: Height,
+    axis: &'a str,
+    height: Height,
     /// Each configuration with its index: its seeds' lines and their mean.
     curves: Vec<(usize, Vec<Line>, Line)>,
 }
@@ -42,14 +41,14 @@ pub(super) struct Panel<'a> {
 impl<'a> Panel<'a> {
     /// Of all configurations; none where no run has a value.
     pub(super) fn new(
-        [label, name]: [&'a str; 2],
+        [title, axis]: [&'a str; 2],
         height: Height,
         groups: &[Group],
         value: impl Fn(&Record) -> Option<f64>,
     ) -> Option<Self> {
         let curves = groups.iter().enumerate().map(|(i, g)| (i, g.lines(&value), g.mean(&value)));
         let curves: Vec<_> = curves.filter(|(_, lines, _)| !lines.is_empty()).collect();
-        (!curves.is_empty()).then_some(Self { label, name, height, curves })
+        (!curves.is_empty()).then_some(Self { title, axis, height, curves })
     }
 
     fn lines(&self) -> impl Iterator<Item = &Line> {
@@ -86,7 +85,7 @@ impl<'a> Panel<'a> {
         let (y, _) = self.range();
         let end = self.lines().flatten().map(|p| p.0).fold(0.0, f64::max);
         let x = 0.0..if end > 0.0 { end } else { 1.0 };
-        picture(SIZE, self.label, names, |area| {
+        picture(SIZE, &format!("{} over epochs", self.title), names, |area| {
             let mut chart = ChartBuilder::on(area)
                 .margin(px(6))
                 .margin_right(px(14))
@@ -96,7 +95,7 @@ impl<'a> Panel<'a> {
             chart
                 .configure_mesh()
                 .x_desc("epochs")
-                .y_desc(self.name)
+                .y_desc(self.axis)
                 .axis_desc_style(Ink::letters(14))
                 .label_style(Ink::letters(13))
                 .axis_style(Ink::Axis.color())
@@ -139,7 +138,7 @@ mod tests {
         files.records = losses.iter().enumerate().map(|(i, l)| eval(i as u64, *l, 1.0)).collect();
         let (groups, _) = groups(&[files]);
         let loss = |r: &Record| if let Record::Eval(e) = r { Some(e.loss) } else { None };
-        let panel = Panel::new(["loss over epochs", "loss"], height, &groups, loss)?;
+        let panel = Panel::new(["Test loss", "loss"], height, &groups, loss)?;
         let (range, cut) = panel.range();
         Some((range, cut, panel.draw(&["<s3>".into()]).unwrap().into_string()))
     }
@@ -152,7 +151,7 @@ mod tests {
             "<title>&lt;s3&gt;</title>",
             ">epochs</text>",
             ">loss</text>",
-            "aria-label=\"loss over epochs\"",
+            "aria-label=\"Test loss over epochs\"",
         ] {
             assert!(svg.contains(part), "no {part} in {svg}");
         }

@@ -10,6 +10,7 @@ mod levels;
 mod lines;
 mod matrix;
 mod one;
+mod overview;
 mod picture;
 mod read;
 mod runs;

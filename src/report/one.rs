@@ -17,7 +17,7 @@ use crate::train::layers::table;
 use crate::train::metrics::Record;
 
 /// A share of a layer's weights.
-type Share = fn(&Dynamics) -> Option<f64>;
+pub(super) type Share = fn(&Dynamics) -> Option<f64>;
 
 /// What heat maps show: a short name, what it is, and the share.
 const MAPS: [(&str, &str, Share); 3] = [

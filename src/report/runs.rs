@@ -5,8 +5,8 @@ use maud::{Markup, html};
 use super::canvas::key;
 use super::group::{self, Group, Stat, groups};
 use super::judge::{Judge, Judgement};
-use super::lines::{Height, Panel};
 use super::one::{self, Scales};
+use super::overview::{curves, dynamics};
 use super::read::{Entry, RunFiles};
 use super::{document, heat};
 use crate::error::Result;
@@ -64,12 +64,6 @@ impl Report {
         }
     }
 
-    /// Adds what an evaluation of entry `index` gave.
-    #[cfg(test)]
-    pub(super) fn judged(&mut self, index: usize, judgement: Result<Judgement>) {
-        self.judgements[index] = Some(judgement);
-    }
-
     /// The page's text; the same for the same runs.
     ///
     /// # Errors
@@ -83,14 +77,13 @@ impl Report {
             .zip(of_run)
             .map(|((index, entry, files, judgement), group)| Known { index, entry, files, group, judgement })
             .collect();
-        let names: Vec<_> = groups.iter().map(|g| g.label.clone()).collect();
         let title = title(&known, &groups);
         let differing = group::differing(&shown);
         let scales = Scales::of(&shown);
         let each = known.iter().map(|k| one::details(k, &differing, &scales, known.len() == 1));
         let each = each.collect::<Result<Vec<_>>>()?;
-        let curves = curves(&groups, &names)?;
-        let dynamics = dynamics(&groups, &names)?;
+        let curves = curves(&groups)?;
+        let dynamics = dynamics(&groups)?;
         let body = html! {
             header {
                 h1 { (title) }
@@ -98,7 +91,7 @@ impl Report {
             }
             nav aria-label="Sections" {
                 a href="#runs" { "Runs" }
-                @if groups.len() > 1 && !differing.is_empty() { a href="#settings" { "Settings" } }
+                @if groups.len() > 1 { a href="#settings" { "Settings" } }
                 a href="#curves" { "Curves" }
                 a href="#dynamics" { "Weight dynamics" }
                 a href="#each" { "Each run" }
@@ -246,128 +239,6 @@ fn settings(groups: &[Group]) -> Markup {
             } } }
         } }
     } }
-}
-
-/// Which colour is whose.
-fn legend(groups: &[Group]) -> Markup {
-    html! {
-        ul.key-list { @for (i, g) in groups.iter().enumerate() { li { (key(i)) (g.label) } } }
-        @if groups.iter().any(|g| g.runs.len() > 1) { p.note { "A thin line is one seed, a thick one the mean of the finished ones." } }
-    }
-}
-
-/// A figure for each panel that has something to show.
-fn figures(panels: Vec<(&str, Option<Panel>)>, names: &[String]) -> Result<Markup> {
-    let panels = panels.into_iter().filter_map(|(title, panel)| Some((title, panel?)));
-    let figure = |(title, panel): (&str, Panel)| {
-        let picture = panel.draw(names)?;
-        Ok(
-            html! { figure { figcaption { b { (title) } @if let Some(remark) = panel.remark() { " " (remark) } } (picture) } },
-        )
-    };
-    let figures = panels.map(figure).collect::<Result<Vec<_>>>()?;
-    Ok(html! { div.figures { @for f in &figures { (f) } } })
-}
-
-fn curves(groups: &[Group], names: &[String]) -> Result<Markup> {
-    let panel =
-        |label, name, height, value: fn(&Record) -> Option<f64>| Panel::new([label, name], height, groups, value);
-    let panels = vec![
-        (
-            "Test accuracy",
-            panel("Top-1 on the test set over epochs", "top-1 (%)", Height::Tens, |r| {
-                if let Record::Eval(e) = r { Some(e.top1) } else { None }
-            }),
-        ),
-        (
-            "Training accuracy",
-            panel("Top-1 in training over epochs", "top-1 (%)", Height::Tens, |r| match r {
-                Record::Train(t) => Some(100.0 * t.correct as f64 / t.count as f64),
-                _ => None,
-            }),
-        ),
-        (
-            "Test loss",
-            panel("Loss on the test set over epochs", "cross-entropy (nats)", Height::FromZero, |r| {
-                if let Record::Eval(e) = r { Some(e.loss) } else { None }
-            }),
-        ),
-        (
-            "Training loss",
-            panel("Loss in training over epochs", "cross-entropy (nats)", Height::FromZero, |r| {
-                if let Record::Train(t) = r { Some(t.loss) } else { None }
-            }),
-        ),
-        (
-            "Test accuracy as integers",
-            panel("Top-1 of the integer networks over epochs", "top-1 (%)", Height::Tens, |r| {
-                if let Record::Int(e) = r { Some(e.top1) } else { None }
-            }),
-        ),
-        (
-            "Learning rate",
-            panel("Learning rate over epochs", "learning rate", Height::FromZero, |r| {
-                if let Record::Train(t) = r { Some(t.lr) } else { None }
-            }),
-        ),
-    ];
-    if panels.iter().all(|(_, panel)| panel.is_none()) {
-        return Ok(html! { p { "No run has reached its first checkpoint with a logged figure yet." } });
-    }
-    let figures = figures(panels, names)?;
-    Ok(html! { (legend(groups)) (figures) })
-}
-
-fn dynamics(groups: &[Group], names: &[String]) -> Result<Markup> {
-    macro_rules! panel {
-        ($label:expr, |$d:ident| $value:expr) => {
-            Panel::new([$label, "share of weights (%)"], Height::FromZero, groups, |r| {
-                let Record::Dynamics(record) = r else { return None };
-                let $d = &record.whole;
-                let share: Option<f64> = $value;
-                share.map(|s| 100.0 * s)
-            })
-        };
-    }
-    let panels = vec![
-        ("WSVR: weights whose sign changed", panel!("Weight sign variation rate over epochs", |d| d.wsvr)),
-        ("WLVR: weights near zero", panel!("Weight low-value rate over epochs", |d| Some(d.wlvr))),
-        (
-            "WSVR with changes to and from zero",
-            panel!("Sign changes with zero counted as a sign, over epochs", |d| d.wsvr_zero),
-        ),
-        ("Weights at exactly zero", panel!("Share of zeros over epochs", |d| Some(d.zero))),
-        (
-            "Weights at the smallest nonzero level",
-            panel!("Share at the smallest nonzero level over epochs", |d| d.lowest),
-        ),
-        (
-            "Of all sign changes, those by way of zero",
-            panel!("Share of sign changes that pass through zero, over epochs", |d| d.through_zero),
-        ),
-        ("WSVR of the latent weights", panel!("Sign variation rate of latent weights over epochs", |d| d.latent?.wsvr)),
-        (
-            "WLVR of the latent weights",
-            panel!("Low-value rate of latent weights over epochs", |d| Some(d.latent?.wlvr)),
-        ),
-    ];
-    if panels.iter().all(|(_, panel)| panel.is_none()) {
-        return Ok(
-            html! { p { "There is no record of weight dynamics in these runs' logs: a version before them trained these, or they were switched off." } },
-        );
-    }
-    let without: Vec<_> =
-        groups.iter().filter(|g| g.runs.iter().any(|r| r.dynamics().is_empty())).map(|g| g.label.as_str()).collect();
-    let figures = figures(panels, names)?;
-    Ok(html! {
-        p.note {
-            "All layers that carry the method together. WSVR is the share of weights whose sign is another than at the observation before, both "
-            "nonzero; WLVR the share with |W| ≤ τ, where τ is 0 for weights on levels and 0.05 · max|W| of a layer for fp32."
-            @if !without.is_empty() { " Not every run has a record of them: " (without.join("; ")) "." }
-        }
-        (legend(groups))
-        (figures)
-    })
 }
 
 #[cfg(test)]

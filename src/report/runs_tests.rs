@@ -123,9 +123,10 @@ fn report() -> Report {
         additions: 123_456,
         ..Count::default()
     };
-    report.judged(0, Ok(judgement(Ok(Integers { costs: vec![conv], notes: vec!["conv1 lost a channel".into()] }))));
-    report.judged(2, Ok(judgement(Err("fp32 weights are floats".into()))));
-    report.judged(3, Err(Error::data("d", "test_batch.bin is missing", "give --data-dir")));
+    report.judgements[0] =
+        Some(Ok(judgement(Ok(Integers { costs: vec![conv], notes: vec!["conv1 lost a channel".into()] }))));
+    report.judgements[2] = Some(Ok(judgement(Err("fp32 weights are floats".into()))));
+    report.judgements[3] = Some(Err(Error::data("d", "test_batch.bin is missing", "give --data-dir")));
     report
 }
 

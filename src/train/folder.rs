@@ -189,10 +189,14 @@ fn replace(out: &Path, config: &Config, mut changed: impl FnMut()) -> Result<()>
 /// # Errors
 /// [`Error::Io`].
 pub fn sweep(out: &Path) -> Result<()> {
+    sweep_of(out, |file| FILES.contains(&file) || epochs_of(file).is_some())
+}
+
+/// As [`sweep`], of files with names that are `ours`.
+pub(crate) fn sweep_of(out: &Path, ours: impl Fn(&str) -> bool) -> Result<()> {
     let ours = |name: &str| {
         let name = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp"));
-        let file = name.and_then(|n| n.rsplit_once('.')).map(|(file, _)| file);
-        file.is_some_and(|f| FILES.contains(&f) || epochs_of(f).is_some())
+        name.and_then(|n| n.rsplit_once('.')).is_some_and(|(file, _)| ours(file))
     };
     for entry in std::fs::read_dir(out).map_err(Error::io(out, "read"))?.flatten() {
         if entry.file_name().to_str().is_some_and(ours) {

@@ -307,8 +307,12 @@ struct Stack {
 
 impl Stack {
     fn add(&mut self, layer: Layer) {
-        // Bits and scale beside another method are that one's.
-        let method = layer.keys.get("method").and_then(Value::as_str);
+        // Bits and scale belong to the method beside them; alone, to that of the layers below in a recipe, and to the user's own elsewhere.
+        let below = match layer.origin {
+            Origin::Recipe(_) => self.keys.get("method").and_then(Value::as_str),
+            _ => None,
+        };
+        let method = layer.keys.get("method").and_then(Value::as_str).or(below);
         let is_others = method.is_some_and(|m| m != self.method);
         let own = layer.by_method.get(&self.method).cloned().unwrap_or_default();
         let keys = layer.keys.into_iter().filter(|(key, _)| !(is_others && ["bits", "scale"].contains(&key.as_str())));
