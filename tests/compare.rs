@@ -253,8 +253,8 @@ fn the_example_in_small() {
     place.put("small.toml", small.as_bytes());
     let flags = "--set dataset=small.toml --set batch-size=16 --set epochs=1";
     let said = place.run(&format!("compare sweep.toml {flags} --only *-seed1")).ok();
-    assert!(said.out.contains("finished: runs/sweep/results.md"), "{}", said.out);
-    let json = json(&place, "runs/sweep");
+    assert!(said.out.contains("finished: runs/example/results.md"), "{}", said.out);
+    let json = json(&place, "runs/example");
     let rows = json["rows"].as_array().expect("rows");
     assert!(rows.len() >= 5 && rows.iter().all(|row| row["last-top1"]["n"] == 1), "{rows:?}");
     // `runs` finds the cells.

@@ -196,7 +196,7 @@ fn every_part_says_what_is_known() {
         "end: epoch 3",
         "The log has no record of weight dynamics.",
         "disc taken for &lt;ring&gt;: 0 of 1",
-        "&lt;ring&gt; taken for disc: 2 of 2",
+        "&lt;ring&gt; taken for disc: 1 of 2",
         "123,456",
         "162 B of 1.75 KiB",
         "conv1 lost a channel",
