@@ -50,7 +50,7 @@ fn runs_that_cannot_go_on() {
     spoil(|f| f.tensors.get_mut("fc.weight").expect("a tensor").shape = vec![64, 10]);
     resume(&["fc.weight is [64, 10], not [10, 64]"]);
     spoil(|f| drop(f.tensors.remove("optimizer.momentum.fc.bias")));
-    resume(&["run/last.safetensors", "momentum of fc.bias"]);
+    resume(&["run/last.safetensors", "lacks optimizer.momentum.fc.bias"]);
     spoil(|f| f.meta.insert("progress".into(), "{}".into()).map_or((), drop));
     resume(&["run/last.safetensors", "progress"]);
     spoil(|f| f.meta.insert("model".into(), "resnet14".into()).map_or((), drop));
