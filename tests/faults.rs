@@ -95,7 +95,11 @@ fn weights_that_do_not_fit() {
         1,
         &[best, "of the method s3", "this network is of fp32", "--method"],
     );
-    place.refuses(&with(TRAIN, &from("--first-last shift")), 1, &[best, unlike, "missing conv1.sign", "--first-last"]);
+    place.refuses(
+        &with(TRAIN, &from("--first-last shift")),
+        1,
+        &[best, unlike, "missing conv1.sparse", "--first-last"],
+    );
     place.refuses(&with(TRAIN, &from("--bits 2")), 1, &[best, unlike, "unexpected layer1.0.conv1.shift"]);
     place.refuses(&with(TRAIN, &from("--model resnet14")), 1, &[best, unlike, "missing layer1.1.conv1", "--model"]);
     place.refuses(
