@@ -29,6 +29,7 @@ const FLAGS: [(&str, &[&str]); 9] = [
             "--no-shuffle",
             "--latent-init",
             "--latent-lr",
+            "--latent-scale",
             "--dense-reg",
             "--init",
             "--resume",

@@ -12,7 +12,7 @@ use s3gpu::methods::MethodSpec;
 use s3gpu::model::resnet::ModelOptions;
 use s3gpu::model::{Arch, FirstLast, Shortcut};
 use s3gpu::train::Engine;
-use s3gpu::train::dynamics::{Dynamics, DynamicsRecord};
+use s3gpu::train::dynamics::{Dynamics, DynamicsRecord, LatentDynamics};
 use s3gpu::train::metrics::{self, Record};
 use s3gpu::train::network::Network;
 
@@ -26,16 +26,37 @@ fn observations(place: &Place, run: &str) -> Vec<DynamicsRecord> {
     records.into_iter().filter_map(dynamics).collect()
 }
 
-/// A network's composed convolutions by name, those that a method's figures are about marked.
-fn convolutions(place: &Place, file: &str) -> Vec<(String, bool, Vec<f32>)> {
+/// A convolution as a checkpoint has it.
+struct Convolution {
+    name: String,
+    /// Whether the figures of all layers together are about it.
+    counts: bool,
+    /// Composed W.
+    weight: Vec<f32>,
+    /// Whether W is levels, at least in part.
+    on_levels: bool,
+    /// The latent that W is a quantization of, where it is one.
+    latent: Option<Vec<f32>>,
+}
+
+fn convolutions(place: &Place, file: &str) -> Vec<Convolution> {
     let path = place.path(file);
-    let network = Network::read(&tensors::read(&path).unwrap_or_else(|e| panic!("{e}")), &path);
-    let network = network.unwrap_or_else(|e| panic!("{e}"));
+    let file = tensors::read(&path).unwrap_or_else(|e| panic!("{e}"));
+    let network = Network::read(&file, &path).unwrap_or_else(|e| panic!("{e}"));
     let carriers: Vec<_> = network.shift_layers().map(String::from).collect();
     let weights = network.composed();
     let order = network.graph.layers.iter().filter_map(|l| {
-        let tensor = weights.get(&format!("{}.weight", l.name)).filter(|t| t.shape.len() == 4)?;
-        Some((l.name.clone(), carriers.contains(&l.name) && l.name != "conv1", tensor.data.clone()))
+        let key = format!("{}.weight", l.name);
+        let tensor = weights.get(&key).filter(|t| t.shape.len() == 4)?;
+        let counts = carriers.contains(&l.name) && l.name != "conv1";
+        let on_levels = counts && file.meta["method"] != "fp32";
+        let mut latent = file.tensors.get(&key).filter(|_| on_levels).map(|t| t.data.clone());
+        if file.meta["method"] == "deepshift-q" {
+            // What composes W clamps them first; here they have 3 bits.
+            let clamp = |w: &mut f32| *w = if *w == 0.0 { 0.0 } else { w.signum() * w.abs().clamp(0.125, 1.0) };
+            latent.iter_mut().flatten().for_each(clamp);
+        }
+        Some(Convolution { name: l.name.clone(), counts, weight: tensor.data.clone(), on_levels, latent })
     });
     order.collect()
 }
@@ -50,12 +71,56 @@ fn judge(history: &[f32]) -> [bool; 3] {
     [changed, (old == 0.0) != (now == 0.0), through]
 }
 
-/// The figures of weights, each with its history, on levels (`levels` holds the smallest) or plain.
-fn figures(layers: &[(&[Vec<f32>], f32)], levels: Option<f64>) -> Dynamics {
-    let weights: Vec<(&Vec<f32>, f32)> = layers.iter().flat_map(|(l, tau)| l.iter().map(move |w| (w, *tau))).collect();
+/// A layer's weights and latents, each with its history.
+#[derive(Default)]
+struct Past {
+    counts: bool,
+    weights: Vec<Vec<f32>>,
+    latents: Option<Vec<Vec<f32>>>,
+    tau: f32,
+    /// Weights at the smallest level but zero.
+    lowest: Option<usize>,
+}
+
+/// How many of a layer's weights are at the method's smallest level but zero.
+type Lowest = fn(&[f32]) -> usize;
+
+impl Past {
+    fn see(&mut self, now: &Convolution, lowest: Option<Lowest>) {
+        let push = |histories: &mut Vec<Vec<f32>>, values: &[f32]| {
+            histories.resize(values.len(), Vec::new());
+            histories.iter_mut().zip(values).for_each(|(h, v)| h.push(*v));
+        };
+        push(&mut self.weights, &now.weight);
+        if let Some(latent) = &now.latent {
+            push(self.latents.get_or_insert_default(), latent);
+        }
+        self.counts = now.counts;
+        self.tau = if now.on_levels { 0.0 } else { low(&now.weight) };
+        self.lowest = lowest.filter(|_| now.on_levels).map(|count| count(&now.weight));
+    }
+}
+
+/// τ of plain floats.
+fn low(values: &[f32]) -> f32 {
+    0.05 * values.iter().fold(0.0, |m: f32, v| m.max(v.abs()))
+}
+
+/// The value that all have.
+fn common(taus: &[f32]) -> Option<f64> {
+    taus.iter().all(|t| *t == taus[0]).then_some(f64::from(taus[0]))
+}
+
+/// The last value of a history.
+fn now(history: &[f32]) -> f32 {
+    history[history.len() - 1]
+}
+
+/// The figures of layers' weights together.
+fn figures(layers: &[&Past]) -> Dynamics {
+    let weights: Vec<(&Vec<f32>, f32)> = layers.iter().flat_map(|l| l.weights.iter().map(|w| (w, l.tau))).collect();
     let count = weights.len() as f64;
     let share = |test: &dyn Fn(&[f32], f32) -> bool| weights.iter().filter(|(w, t)| test(w, *t)).count() as f64 / count;
-    let now = |w: &[f32]| w[w.len() - 1];
     let first = weights[0].0.len() == 1;
     let change = |test: fn([bool; 3]) -> bool| (!first).then(|| share(&|w, _| test(judge(w))));
     let turned = [|j: [bool; 3]| j[0], |j: [bool; 3]| j[2]].map(|t| share(&|w, _| t(judge(w))) * count);
@@ -66,18 +131,32 @@ fn figures(layers: &[(&[Vec<f32>], f32)], levels: Option<f64>) -> Dynamics {
         // Sorted as integers: the levels are a few powers of two.
         bins.entry((f64::from(level) * 2f64.powi(40)) as i64).or_insert((f64::from(level), 0)).1 += 1;
     }
-    let taus: Vec<_> = layers.iter().map(|(_, tau)| f64::from(*tau)).collect();
+    let lowest: Option<Vec<_>> = layers.iter().map(|l| l.lowest).collect();
+    let latents: Option<Vec<_>> = layers.iter().map(|l| l.latents.as_deref()).collect();
     Dynamics {
         count: weights.len() as u64,
         wsvr: change(|j| j[0]),
         wsvr_zero: change(|j| j[0] || j[1]),
         wlvr: share(&|w, tau| now(w).abs() <= tau),
-        tau: taus.iter().all(|t| *t == taus[0]).then_some(taus[0]),
+        tau: common(&layers.iter().map(|l| l.tau).collect::<Vec<_>>()),
         zero: share(&|w, _| now(w) == 0.0),
-        lowest: levels.map(|least| share(&|w, _| f64::from(now(w).abs()) == least)),
+        lowest: lowest.map(|l| l.iter().sum::<usize>() as f64 / count),
         through_zero: (turned[0] + turned[1] > 0.0).then(|| turned[1] / (turned[0] + turned[1])),
-        latent: None,
+        latent: latents.map(|l| latent_figures(&l)),
         levels: bins.into_values().collect(),
+    }
+}
+
+/// The figures of layers' latents together.
+fn latent_figures(layers: &[&[Vec<f32>]]) -> LatentDynamics {
+    let taus: Vec<_> = layers.iter().map(|l| low(&l.iter().map(|h| now(h)).collect::<Vec<_>>())).collect();
+    let all = || layers.iter().zip(&taus).flat_map(|(l, tau)| l.iter().map(move |h| (h, *tau)));
+    let count = all().count() as f64;
+    let share = |n: usize| n as f64 / count;
+    LatentDynamics {
+        wsvr: (layers[0][0].len() > 1).then(|| share(all().filter(|(h, _)| judge(h)[0]).count())),
+        wlvr: share(all().filter(|(h, tau)| now(h).abs() <= *tau).count()),
+        tau: common(&taus),
     }
 }
 
@@ -91,47 +170,64 @@ fn same(what: &str, got: &Dynamics, want: &Dynamics) {
     assert_eq!(got.levels.iter().map(|(_, n)| n).sum::<u64>(), got.count, "{what}");
 }
 
+/// Weights of this size.
+fn at(level: f32, weights: &[f32]) -> usize {
+    weights.iter().filter(|w| w.abs() == level).count()
+}
+
+fn nonzero(weights: &[f32]) -> usize {
+    weights.len() - at(0.0, weights)
+}
+
+/// At 3 bits INQ has two levels but zero: half of the largest is the smaller.
+fn half_of_largest(weights: &[f32]) -> usize {
+    at(weights.iter().fold(0.0, |m: f32, w| m.max(w.abs())) / 2.0, weights)
+}
+
 #[test]
 fn a_runs_records_are_what_its_checkpoints_say() {
     let place = Place::new();
-    for (method, least) in [("fp32", None), ("s3 --bits 2", Some(1.0)), ("s3 --bits 3", Some(1.0))] {
+    place.run(&with(TRAIN, "--method fp32 --steps 1 --out plain")).ok();
+    let methods: [(&str, Option<Lowest>); 6] = [
+        ("fp32", None),
+        ("s3 --bits 3", Some(|w| at(1.0, w))),
+        ("deepshift-q --bits 3 --lr 1", Some(|w| at(0.125, w))),
+        ("inq --bits 3 --epochs 4 --keep 4", Some(half_of_largest)),
+        ("twn", Some(nonzero)),
+        ("bwn", Some(nonzero)),
+    ];
+    for (method, lowest) in methods {
         let args = with(TRAIN, &format!("--method {method}"));
-        place.run(&with(&args, "--steps 1 --force --out start")).ok();
+        place.run(&with(&args, "--init plain/last.safetensors --steps 1 --force --out start")).ok();
         place.run(&with(&args, "--init start/last.safetensors --force --out run")).ok();
+        let epochs = if method.starts_with("inq") { 4 } else { 3 };
         let mut files = vec!["start/last.safetensors".to_string()];
-        files.extend((1..=3).map(|epoch| format!("run/epoch-000{epoch}.safetensors")));
+        files.extend((1..=epochs).map(|epoch| format!("run/epoch-000{epoch}.safetensors")));
         let found = observations(&place, "run");
         let steps: Vec<_> = found.iter().map(|r| (r.epoch, r.steps, r.distance)).collect();
-        assert_eq!(steps, [(0, 0, 0), (0, 6, 6), (1, 12, 6), (2, 18, 6)], "{method}");
+        assert_eq!(steps, [(0, 0, 0), (0, 6, 6), (1, 12, 6), (2, 18, 6), (3, 24, 6)][..=epochs], "{method}");
 
-        let mut histories: Vec<Vec<Vec<f32>>> = Vec::new();
+        let mut past: Vec<Past> = Vec::new();
         let (mut changed, mut through) = (0.0, 0.0);
         for (record, file) in found.iter().zip(&files) {
             let layers = convolutions(&place, file);
-            histories.resize(layers.len(), Vec::new());
-            for (history, (_, _, weights)) in histories.iter_mut().zip(&layers) {
-                history.resize(weights.len(), Vec::new());
-                history.iter_mut().zip(weights).for_each(|(h, w)| h.push(*w));
-            }
+            past.resize_with(layers.len(), Past::default);
+            // INQ's weights are not all on levels before the last portion is frozen.
+            let lowest = lowest.filter(|_| epochs == 3 || record.steps == 24);
+            past.iter_mut().zip(&layers).for_each(|(past, layer)| past.see(layer, lowest));
             let names: Vec<_> = record.layers.iter().map(|l| &l.name).collect();
-            assert_eq!(names, layers.iter().map(|(name, ..)| name).collect::<Vec<_>>(), "{method}");
-            let least = |name: &str| least.filter(|_| name != "conv1");
-            let tau = |name: &str, weights: &[f32]| match least(name) {
-                Some(_) => 0.0,
-                None => 0.05 * weights.iter().fold(0.0, |m: f32, w| m.max(w.abs())),
-            };
-            let taus: Vec<_> = layers.iter().map(|(name, _, weights)| tau(name, weights)).collect();
-            for (i, layer) in record.layers.iter().enumerate() {
-                let want = figures(&[(&histories[i], taus[i])], least(&layer.name));
-                same(&format!("{method}, {file}, {}", layer.name), &layer.dynamics, &want);
+            assert_eq!(names, layers.iter().map(|layer| &layer.name).collect::<Vec<_>>(), "{method}");
+            for (past, layer) in past.iter().zip(&record.layers) {
+                same(&format!("{method}, {file}, {}", layer.name), &layer.dynamics, &figures(&[past]));
             }
-            let whole: Vec<_> =
-                (0..layers.len()).filter(|i| layers[*i].1).map(|i| (&histories[i][..], taus[i])).collect();
-            same(&format!("{method}, {file}"), &record.whole, &figures(&whole, least("all")));
+            let whole: Vec<_> = past.iter().filter(|past| past.counts).collect();
+            same(&format!("{method}, {file}"), &record.whole, &figures(&whole));
             changed += record.whole.wsvr.unwrap_or_default();
             through += record.whole.through_zero.unwrap_or_default();
         }
-        assert!(changed > 0.0 && (through > 0.0) == (method != "fp32"), "{method}: nothing moved: {changed} {through}");
+        let has_zero = !["fp32", "deepshift-q", "bwn"].contains(&method.split(" --").next().unwrap_or_default());
+        assert!(changed + through > 0.0 && (has_zero || through == 0.0), "{method}: {changed} {through}");
+        assert!(through > 0.0 || !method.starts_with("s3"), "no sign of S3 turned by way of zero");
     }
 }
 

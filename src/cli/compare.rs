@@ -299,3 +299,21 @@ impl From<Error> for End {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_cells_fault_ends_the_sweep() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let lost = Error::DeviceLost { place: "at step 3".into(), reason: "gone".into(), hint: String::new() };
+        for e in [lost, Error::io("runs/a", "write")(full()), Error::data("images", "damaged", "")] {
+            assert!(matches!(End::from(e), End::Sweep(_)));
+        }
+        let diverged = Error::Diverged { step: 3, loss: "NaN".into(), hint: String::new() };
+        for e in [diverged, Error::checkpoint("last.safetensors", "truncated", ""), Error::usage("no", "")] {
+            assert!(matches!(End::from(e), End::Cell(_)));
+        }
+    }
+}

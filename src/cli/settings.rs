@@ -58,6 +58,9 @@ pub(super) struct Settings {
     /// How latents start
     #[arg(long, value_enum)]
     latent_init: Option<LatentInit>,
+    /// Factor on the latents at the start, of s3 and denseshift; W stays, and the latents are as much harder or easier to turn
+    #[arg(long)]
+    latent_scale: Option<f32>,
     /// Factor on the latents' learning rate, of s3 and denseshift
     #[arg(long)]
     latent_lr: Option<f32>,

@@ -133,7 +133,7 @@ impl Sweep {
         for (keys, row) in own.iter_mut().zip(&self.rows) {
             keys.retain(|key, _| !common.contains_key(key));
             if row.config.method().is_ok_and(|spec| !spec.method.scales_latent_rate()) {
-                keys.remove("latent-lr");
+                keys.retain(|key, _| key != "latent-lr" && key != "latent-scale");
             }
         }
         (common, own)

@@ -135,7 +135,7 @@ pub trait Method: Sync {
     fn scales(&self, _shape: WeightShape) -> u32 {
         0
     }
-    /// Whether `--latent-lr` applies.
+    /// Whether `--latent-lr` and `--latent-scale` apply: W shows its latents' signs alone and not their size.
     fn scales_latent_rate(&self) -> bool {
         false
     }

@@ -153,6 +153,17 @@ impl Values {
         self
     }
 
+    /// Multiplies the latents of methods whose W does not show their size.
+    pub fn scale_latents(&mut self, graph: &Graph, layout: &Layout, factor: f32) {
+        for t in &layout.tensors {
+            if matches!(graph.layers[t.layer].kind, LayerKind::Conv { method, .. } if method.method.scales_latent_rate())
+            {
+                let latent = &mut self.0.get_mut(&t.name).expect("a tensor of the layout").data;
+                latent.iter_mut().for_each(|v| *v *= factor);
+            }
+        }
+    }
+
     /// Freezes the largest weights of each layer whose method freezes them, up to this share.
     pub fn freeze(&mut self, graph: &Graph, layout: &Layout, share: f64) {
         for (id, layer) in graph.layers.iter().enumerate() {
@@ -215,4 +226,45 @@ fn foreign_name(graph: &Graph, layer: usize, index: usize) -> Option<String> {
     let LayerKind::Conv { method, .. } = layer.kind else { return None };
     let suffix = method.method.foreign_names(method.bits).into_iter().nth(index)?;
     Some(format!("{}.{suffix}", layer.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Shape;
+    use crate::model::resnet::ModelOptions;
+    use crate::model::{Arch, FirstLast, Shortcut};
+
+    #[test]
+    fn w_does_not_show_the_latents_size() {
+        let method = MethodSpec::find("s3", Some(3)).unwrap();
+        let (first_last, shortcut) = (FirstLast::Fp32, Shortcut::Pad);
+        let options =
+            ModelOptions { input: Shape { h: 32, w: 32, c: 3 }, classes: 10, method, first_last, shortcut, width: 1 };
+        let graph = Arch::find("resnet8").unwrap().build(&options).unwrap();
+        let layout = Layout::new(&graph, u64::MAX);
+        let plain = Values::init(&graph, &layout, LatentInit::Normal, 1);
+        let mut scaled = plain.clone();
+        scaled.scale_latents(&graph, &layout, 4.0);
+        let layers = graph.layers.iter().enumerate();
+        let mut seen = 0;
+        for (id, layer) in layers {
+            let of = |values: &Values| -> Vec<Vec<f32>> {
+                layout.tensors.iter().filter(|t| t.layer == id).map(|t| values.0[&t.name].data.clone()).collect()
+            };
+            let (a, b) = (of(&plain), of(&scaled));
+            let LayerKind::Conv { shape, method: own } = layer.kind else {
+                assert_eq!(a, b);
+                continue;
+            };
+            let weight = |latents: &[Vec<f32>]| {
+                own.method.weight(own.bits, shape, &latents.iter().map(Vec::as_slice).collect::<Vec<_>>())
+            };
+            assert_eq!(weight(&a), weight(&b), "{}", layer.name);
+            let factor = if own == method { 4.0 } else { 1.0 };
+            seen += usize::from(own == method);
+            assert!(a.iter().flatten().zip(b.iter().flatten()).all(|(a, b)| a * factor == *b), "{}", layer.name);
+        }
+        assert_eq!(seen, 6, "the layers of ResNet-8 that are of the method");
+    }
 }

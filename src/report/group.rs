@@ -99,34 +99,6 @@ pub(super) fn value(value: Option<&Value>) -> String {
     }
 }
 
-/// Mean and spread.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Stat {
-    /// Mean.
-    pub(super) mean: f64,
-    /// Sample standard deviation (n − 1); none of a single value.
-    pub(super) deviation: Option<f64>,
-}
-
-impl Stat {
-    /// Of these values; none without any.
-    pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let all: Vec<_> = values.into_iter().collect();
-        let n = all.len() as f64;
-        let mean = all.iter().sum::<f64>() / n;
-        let squares: f64 = all.iter().map(|x| (x - mean).powi(2)).sum();
-        (!all.is_empty()).then(|| Self { mean, deviation: (all.len() > 1).then(|| (squares / (n - 1.0)).sqrt()) })
-    }
-
-    /// With so many digits behind the point.
-    pub(super) fn text(&self, digits: usize) -> String {
-        match self.deviation {
-            Some(deviation) => format!("{:.digits$} ± {deviation:.digits$}", self.mean),
-            None => format!("{:.digits$}", self.mean),
-        }
-    }
-}
-
 impl Group<'_> {
     /// Its runs that are finished.
     pub(super) fn finished(&self) -> impl Iterator<Item = &RunFiles> {
@@ -191,15 +163,6 @@ mod tests {
         let all = labels(&[s3.clone(), far(1), far(2)]);
         assert!(all.iter().all(|l| l.ends_with('…') || l.ends_with("(2)")), "{all:?}");
         assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{all:?}");
-    }
-
-    #[test]
-    fn deviations_are_those_of_a_sample() {
-        let stat = Stat::of([1.0, 2.0, 3.0, 4.0]).unwrap();
-        assert_eq!((stat.mean, stat.deviation), (2.5, Some((5.0f64 / 3.0).sqrt())));
-        assert_eq!(stat.text(2), "2.50 ± 1.29");
-        assert_eq!(Stat::of([7.0]).unwrap().text(1), "7.0");
-        assert_eq!(Stat::of([]), None);
     }
 
     #[test]

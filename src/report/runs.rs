@@ -3,12 +3,13 @@
 use maud::{Markup, html};
 
 use super::canvas::key;
-use super::group::{self, Group, Stat, groups};
+use super::group::{self, Group, groups};
 use super::judge::{Judge, Judgement};
 use super::one::{self, Scales};
 use super::overview::{curves, dynamics};
 use super::read::{Entry, RunFiles};
 use super::{document, heat};
+use crate::compare::results::Spread;
 use crate::error::Result;
 use crate::train::layers::table;
 use crate::train::metrics::Record;
@@ -195,7 +196,7 @@ fn seeds(groups: &[Group]) -> Markup {
         return html! {};
     }
     let stat = |g: &Group, digits: usize, value: &dyn Fn(&RunFiles) -> Option<f64>| {
-        Stat::of(g.finished().filter_map(value)).map_or("–".to_string(), |s| s.text(digits))
+        Spread::of(g.finished().filter_map(value)).map_or("–".to_string(), |s| s.text(1.0, digits))
     };
     let last_loss =
         |r: &RunFiles| r.points(|r| if let Record::Eval(e) = r { Some(e.loss) } else { None }).last().map(|p| p.1);

@@ -63,6 +63,9 @@ pub struct Config {
     pub first_last: FirstLast,
     /// How latents start.
     pub latent_init: LatentInit,
+    /// Factor on the latents at the start.
+    #[serde(default = "unscaled")]
+    pub latent_scale: f32,
     /// Factor on the latents' learning rate.
     pub latent_lr: f32,
     /// Factor of the dense-weight regularizer.
@@ -132,6 +135,10 @@ fn one() -> u32 {
     1
 }
 
+fn unscaled() -> f32 {
+    1.0
+}
+
 /// Parts of a step at most: each takes a slot of the metrics ring, and the step one more.
 pub const MAX_ACCUMULATE: u32 = RING_SLOTS - 1;
 
@@ -172,6 +179,7 @@ impl Config {
             Err(Error::usage(format!("{flag} is {v}"), format!("it must be a number from {low} to {high}")))
         };
         float("--lr", self.lr.into(), 0.0, 1e6)?;
+        float("--latent-scale", self.latent_scale.into(), 1e-6, 1e6)?;
         float("--latent-lr", self.latent_lr.into(), 0.0, 1e6)?;
         float("--dense-reg", self.dense_reg.into(), 0.0, 1e6)?;
         float("--momentum", self.momentum.into(), 0.0, 1.0)?;
@@ -311,6 +319,7 @@ impl Default for Config {
             scale: None,
             first_last: FirstLast::Fp32,
             latent_init: LatentInit::Dense,
+            latent_scale: 1.0,
             latent_lr: 1.0,
             dense_reg: 1e-5,
             init: None,
@@ -378,7 +387,8 @@ mod tests {
     #[test]
     fn survives_toml() {
         let c = Config { data_dir: Some("d".into()), lr: 0.1, weight_decay: 1e-4, ..config() };
-        for c in [Config { first_last: FirstLast::Shift, ..c.clone() }, c] {
+        let other = Config { first_last: FirstLast::Shift, latent_scale: 0.1, ..c.clone() };
+        for c in [other, c] {
             let text = toml::to_string(&c).unwrap();
             assert_eq!(toml::from_str::<Config>(&text).unwrap(), c, "{text}");
             assert_eq!(text.contains("first-last = \"shift\""), c.first_last == FirstLast::Shift);
@@ -394,6 +404,7 @@ mod tests {
         config().check().unwrap();
         says(Config { lr: f32::NAN, ..config() }, "--lr");
         says(Config { lr: -0.1, ..config() }, "--lr");
+        says(Config { latent_scale: 0.0, ..config() }, "--latent-scale");
         says(Config { batch_size: 0, ..config() }, "--batch-size");
         says(Config { accumulate: 0, ..config() }, "--accumulate is 0");
         says(Config { accumulate: 5, batch_size: 4, ..config() }, "from 1 to 4");

@@ -53,7 +53,7 @@ pub struct Dynamics {
     pub tau: Option<f64>,
     /// Share of exact zeros.
     pub zero: f64,
-    /// Share at the smallest nonzero level; none where weights are plain floats.
+    /// Share at the smallest nonzero level; none where weights are plain floats, as INQ's until the last are frozen.
     pub lowest: Option<f64>,
     /// Of all changes from one sign to the other, whether at once or by way of zeros seen in between, the share that went by way of
     /// zero; none where there was no change.
@@ -78,14 +78,16 @@ pub struct LatentDynamics {
 }
 
 impl DynamicsRecord {
-    /// Of the counters of each layer, after `steps` steps of which `per_epoch` are an epoch; `before` is where the observation before was.
+    /// Of the counters of each layer, after `steps` steps of which `per_epoch` are an epoch; `before` is where the observation before was,
+    /// and `on_levels` says that no weight waits to be frozen.
     pub(super) fn new(
         layers: &[ObservedLayer],
         counters: &[Vec<u32>],
         [steps, per_epoch]: [u64; 2],
         before: Option<u64>,
+        on_levels: bool,
     ) -> Self {
-        let sums: Vec<_> = layers.iter().zip(counters).map(|(layer, words)| Sum::of(layer, words)).collect();
+        let sums: Vec<_> = layers.iter().zip(counters).map(|(layer, words)| Sum::of(layer, words, on_levels)).collect();
         let whole = layers.iter().zip(&sums).filter(|(layer, _)| layer.counts).map(|(_, sum)| sum.clone());
         let shares = |sum: &Sum| sum.shares(before.is_none());
         let layer =
@@ -127,7 +129,7 @@ struct LatentSum {
 }
 
 impl Sum {
-    fn of(layer: &ObservedLayer, words: &[u32]) -> Self {
+    fn of(layer: &ObservedLayer, words: &[u32], on_levels: bool) -> Self {
         let at = |word: usize| u64::from(words[word]);
         let tau = |word: usize| f64::from(LOW_SHARE * f32::from_bits(words[word]));
         let bins: Vec<u64> = words[BINS..].iter().map(|n| u64::from(*n)).collect();
@@ -139,7 +141,7 @@ impl Sum {
             through: at(THROUGH),
             low: at(LOW),
             tau: Some(if layer.segment.plain { tau(MAX) } else { 0.0 }),
-            lowest: lowest(layer, f32::from_bits(words[MAX]), &bins),
+            lowest: if on_levels { lowest(layer, f32::from_bits(words[MAX]), &bins) } else { None },
             latent: layer.method.quantizes_weight().then_some(latent),
             bins,
         }

@@ -58,10 +58,11 @@ impl<'a> Run<'a> {
             &setup.graph,
             &setup.options(RungChoice { forced: c.rungs.clone(), ..Default::default() }),
         )?;
-        let values = match &c.init {
+        let mut values = match &c.init {
             None => Values::init(&setup.graph, &engine.layout, c.latent_init, c.seed),
             Some(path) => Values::start_from(&setup.graph, &engine.layout, &checkpoint::read(path)?, path)?,
         };
+        values.scale_latents(&setup.graph, &engine.layout, c.latent_scale);
         engine.load(&values);
         let claim = folder::create(out, c, force)?;
         let log = MetricsLog::create(out.join(METRICS))?;

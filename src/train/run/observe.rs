@@ -20,7 +20,8 @@ impl Run<'_> {
             let what = format!("finite, but the weights of {} are not,", layer.name);
             return Err(self.diverged(steps.saturating_sub(1), what));
         }
-        let record = DynamicsRecord::new(layers, &counters, [steps, self.per_epoch], self.progress.observed);
+        let whole = self.setup.config.is_whole(steps.saturating_sub(1) / self.per_epoch);
+        let record = DynamicsRecord::new(layers, &counters, [steps, self.per_epoch], self.progress.observed, whole);
         self.record(&Record::Dynamics(Box::new(record.clone())))?;
         self.progress.observed = Some(steps);
         observer.dynamics(&record);
