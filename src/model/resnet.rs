@@ -32,8 +32,7 @@ pub enum FirstLast {
     /// fp32.
     #[default]
     Fp32,
-    /// The method, as all between them. No batch norm follows the classifier: its W is multiplied by [`crate::graph::LOGIT_SCALE`], its bias
-    /// stays fp32.
+    /// The method, as all between them. No batch norm follows the classifier: its W is multiplied by 2^-3, its bias stays fp32.
     Shift,
 }
 
