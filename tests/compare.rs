@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use program::{Place, Said, started};
+use s3gpu::files::tensors;
 use serde_json::Value;
 
 const HEAD: &str = "models = [\"resnet8\"]\nseeds = [1, 2]\n[settings]\ndataset = \"cifar10\"\ndata-dir = \"data\"\nepochs = 2\n\
@@ -150,6 +151,48 @@ fn a_cell_that_fails_keeps_its_reason_and_ends_nothing() {
     assert_eq!(states(&place, "out")["fp32-resnet8-seed2"], "failed");
     place.run("compare mine.toml --out out --retry").ok();
     assert!(place.get("out/fp32-resnet8-seed2/last.safetensors") == cell);
+
+    // Weights that are finished are never trained away, whatever became of the log beside them.
+    let log = place.get("out/fp32-resnet8-seed2/metrics.jsonl");
+    place.put("out/fp32-resnet8-seed2/metrics.jsonl", b"scribble\n");
+    place.run("compare mine.toml --out out --retry").fails(1, &["1 of 4 cells failed"]);
+    assert_eq!(states(&place, "out")["fp32-resnet8-seed2"], "damaged");
+    assert!(place.get("out/fp32-resnet8-seed2/last.safetensors") == cell);
+    place.put("out/fp32-resnet8-seed2/metrics.jsonl", &log);
+    place.run("compare mine.toml --out out").ok();
+}
+
+#[test]
+fn a_failed_cell_goes_on_from_its_checkpoint() {
+    let place = place(FP32);
+    place.run("compare mine.toml --out whole --only *seed1").ok();
+    let train =
+        "train --dataset cifar10 --data-dir data --model resnet8 --method fp32 --epochs 2 --batch-size 4 --log-every 5";
+    place.run(&format!("{train} --seed 1 --steps 7 --out out/fp32-resnet8-seed1")).ok();
+    place.put("out/fp32-resnet8-seed1/cell.json", br#"{"programs":[],"failed":"out of memory"}"#);
+    place.run("compare mine.toml --out out --only *seed1").fails(1, &["1 of 1 cells failed", "--retry"]);
+    let said = place.run("compare mine.toml --out out --only *seed1 --retry").ok();
+    assert!(said.out.contains("resumed at step 7"), "{}", said.out);
+    let [ours, theirs] = ["out", "whole"].map(|out| place.get(&format!("{out}/fp32-resnet8-seed1/last.safetensors")));
+    assert!(ours == theirs);
+}
+
+#[test]
+fn every_seed_has_weights_of_its_own_to_start_from() {
+    let place = place(FP32);
+    place.run("compare mine.toml --out first").ok();
+    let init = "settings = { init = \"first/fp32-resnet8-seed{seed}/best.safetensors\", lr = 0.0, momentum = 0.0 }\n";
+    put(&place, &[HEAD, FP32, init].concat());
+    place.run("compare mine.toml --out second").ok();
+    for seed in [1, 2] {
+        let [first, second] = ["first", "second"].map(|out| {
+            let path = place.path(&format!("{out}/fp32-resnet8-seed{seed}/best.safetensors"));
+            tensors::read(&path).unwrap_or_else(|e| panic!("{e}")).tensors["fc.weight"].data.clone()
+        });
+        assert_eq!(first, second, "without a rate, the weights stay those of the start");
+    }
+    let markdown = String::from_utf8(place.get("second/results.md")).expect("UTF-8");
+    assert!(markdown.contains("fp32-resnet8-seed{seed}"), "{markdown}");
 }
 
 #[test]

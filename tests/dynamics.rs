@@ -48,8 +48,8 @@ fn convolutions(place: &Place, file: &str) -> Vec<Convolution> {
     let order = network.graph.layers.iter().filter_map(|l| {
         let key = format!("{}.weight", l.name);
         let tensor = weights.get(&key).filter(|t| t.shape.len() == 4)?;
-        let counts = carriers.contains(&l.name) && l.name != "conv1";
-        let on_levels = counts && file.meta["method"] != "fp32";
+        let counts = carriers.contains(&l.name) && l.name != "conv1" && l.name != "fc";
+        let on_levels = carriers.contains(&l.name) && file.meta["method"] != "fp32";
         let mut latent = file.tensors.get(&key).filter(|_| on_levels).map(|t| t.data.clone());
         if file.meta["method"] == "deepshift-q" {
             // What composes W clamps them first; here they have 3 bits.
@@ -188,9 +188,10 @@ fn half_of_largest(weights: &[f32]) -> usize {
 fn a_runs_records_are_what_its_checkpoints_say() {
     let place = Place::new();
     place.run(&with(TRAIN, "--method fp32 --steps 1 --out plain")).ok();
-    let methods: [(&str, Option<Lowest>); 6] = [
+    let methods: [(&str, Option<Lowest>); 7] = [
         ("fp32", None),
         ("s3 --bits 3", Some(|w| at(1.0, w))),
+        ("s3 --bits 2 --first-last shift", Some(nonzero)),
         ("deepshift-q --bits 3 --lr 1", Some(|w| at(0.125, w))),
         ("inq --bits 3 --epochs 4 --keep 4", Some(half_of_largest)),
         ("twn", Some(nonzero)),

@@ -48,6 +48,28 @@ fn a_seed_decides_every_bit() {
     assert!(place.get("a/last.safetensors") != place.get("c/last.safetensors"), "the seed changes nothing");
 }
 
+/// Of S3's latents only the signs count: four times as large at four times the rate they are the same network. Exactly, as 4 is a power of
+/// two; weight decay alone would tell them apart.
+#[test]
+fn the_latents_scale_is_one_over_their_rate() {
+    let place = Place::new();
+    let start = "--method s3 --bits 3 --weight-decay 0 --steps 8";
+    let read = |scale: u32| {
+        let out = format!("by-{scale}");
+        place.run(&with(TRAIN, &format!("{start} --latent-scale {scale} --latent-lr {scale} --out {out}"))).ok();
+        tensors::read(&place.path(&format!("{out}/last.safetensors"))).unwrap_or_else(|e| panic!("{e}")).tensors
+    };
+    let [one, four] = [1, 4].map(read);
+    assert_eq!(one["fc.weight"].data, four["fc.weight"].data);
+    let mut latents = 0;
+    for (name, tensor) in one.iter().filter(|(name, _)| name.starts_with("layer") && name.ends_with("sparse")) {
+        let scaled: Vec<_> = tensor.data.iter().map(|v| 4.0 * v).collect();
+        assert_eq!(four[name].data, scaled, "{name}");
+        latents += 1;
+    }
+    assert!(latents >= 6, "{latents} layers have a sparse latent");
+}
+
 /// Stops at each of `stops` in turn by --steps, goes on to the end, and compares with the run that was not stopped.
 fn stopped_at(place: &Place, flags: &str, whole: &str, stops: &[u64]) {
     let out = format!("{whole}-{}", stops.iter().map(u64::to_string).collect::<Vec<_>>().join("-"));

@@ -10,7 +10,7 @@ use super::compare_view::Board;
 use super::data::{ReadArgs, remark};
 use super::open_run::{Stopped, check_batch, load, stop_at_interrupt};
 use super::table::columns;
-use crate::compare::cells::{CellFile, states, sweep_away};
+use crate::compare::cells::{CellFile, progress, refuse_running, states, sweep_away};
 use crate::compare::sweep::{Cell, SWEEP};
 use crate::compare::{Results, State, Sweep, results};
 use crate::data::{Dataset, Format, Manifest};
@@ -43,7 +43,7 @@ The sweep's file is TOML:
 
 Each cell is a run of its own in the sweep's folder, like those of `s3gpu train`, named METHOD-BITS-MODEL-seedN. After Ctrl-C or \
 anything else, the same command goes on where it stopped. Cells that fail keep their reason and do not end the sweep; the exit code is \
-then 1, and --retry trains them anew. results.md, .csv and .json are brought up to date after each cell. docs/compare.md says more.";
+then 1, and --retry goes on with them. results.md, .csv and .json are brought up to date after each cell. docs/compare.md says more.";
 
 #[derive(Args)]
 pub(super) struct CompareArgs {
@@ -56,7 +56,7 @@ pub(super) struct CompareArgs {
     /// Train only cells whose names match, like '*seed1' or 's3-*'; may be repeated
     #[arg(long, value_name = "GLOB")]
     only: Vec<glob::Pattern>,
-    /// Train cells that failed once more, from the start
+    /// Try cells that failed once more: from their last checkpoint, or anew where they have none or diverged
     #[arg(long)]
     retry: bool,
     /// One setting for all cells, above those of the file; may be repeated
@@ -96,6 +96,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<ExitCode> {
     if args.dry_run {
         return list(&sweep, &seen, &order);
     }
+    refuse_running(&sweep, &out, &seen)?;
     // What is refused leaves no trace: images and adapter of the first cell come before the folder.
     let (mut data, mut gpu) = (None, None);
     if let Some(i) = order.iter().find(|i| is_due(&seen[**i], args.retry)) {
@@ -106,6 +107,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<ExitCode> {
     std::fs::create_dir_all(&out).map_err(Error::io(&out, "create"))?;
     let claim = Claim::take(&out)?;
     let states = states(&sweep, &out)?;
+    refuse_running(&sweep, &out, &states)?;
     sweep_away(&sweep, &out)?;
     write_atomic(out.join(SWEEP), |w| w.write_all(sweep.text.as_bytes()))?;
     let (stop, _) = stop_at_interrupt()?;
@@ -118,7 +120,7 @@ fn is_due(state: &State, retry: bool) -> bool {
     match state {
         State::New | State::Stopped(_) => true,
         State::Failed(_) => retry,
-        State::Finished(_) => false,
+        State::Finished(_) | State::Damaged(_) | State::Running => false,
     }
 }
 
@@ -189,6 +191,7 @@ impl Work<'_> {
                 Err(End::Cell(e)) if !folder::is_claimed(&path) => {
                     let mut file = CellFile::read(&path)?;
                     file.failed = Some(e.to_string());
+                    file.diverged = matches!(e, Error::Diverged { .. });
                     file.config = Some(self.sweep.cells[i].config.clone());
                     file.write(&path)?;
                     self.states[i] = State::Failed(e.to_string());
@@ -217,10 +220,10 @@ impl Work<'_> {
             say!("stopped and saved; the same command goes on")?;
             return Ok(ExitCode::from(130));
         }
-        let failed = order.iter().filter(|i| matches!(self.states[**i], State::Failed(_))).count();
+        let failed = order.iter().filter(|i| self.states[**i].reason().is_some()).count();
         if failed > 0 {
             let what = format!("{failed} of {} cells failed", order.len());
-            let hint = format!("{} has their reasons; --retry trains them anew", results::MARKDOWN);
+            let hint = format!("{} has their reasons; --retry tries them once more", results::MARKDOWN);
             return Err(Error::checkpoint(&out, what, hint));
         }
         say!("finished: {}", out.join(results::MARKDOWN).display())?;
@@ -248,22 +251,33 @@ impl Work<'_> {
         setup.tuned = tune::rungs(&setup, &gpu, None, &mut tell)?;
 
         let mut file = CellFile::read(&path).map_err(End::Sweep)?;
-        let mut run = match state {
-            State::Stopped(_) => {
+        // A damaged checkpoint is nothing to go on from.
+        let had = progress(&path).ok().flatten();
+        let goes_on = match state {
+            State::Stopped(_) => true,
+            State::Failed(_) => had.is_some() && !file.diverged,
+            State::New | State::Finished(_) | State::Damaged(_) | State::Running => false,
+        };
+        let mut run = match goes_on {
+            true => {
+                (file.failed, file.config) = (None, None);
                 file.by_us().write(&path).map_err(End::Sweep)?;
+                if had.is_some_and(|p| p.ended(&setup.config)) {
+                    return Ok(Outcome::Finished);
+                }
                 let stopped = Stopped::take(&setup, &path)?;
                 // Other images than before are no cell's fault.
                 stopped.check_images(data).map_err(End::Sweep)?;
                 stopped.go_on(&setup, data, gpu, &mut tell)?
             }
-            State::New | State::Failed(_) | State::Finished(_) => {
+            false => {
                 // The old reason goes when the new run has taken the old one's place.
                 file.programs.clear();
                 let mut file = file.by_us();
                 file.write(&path).map_err(End::Sweep)?;
                 let run = Run::start(&setup, gpu, data.both()?, &path, true)?;
                 if file.failed.take().is_some() {
-                    file.config = None;
+                    (file.config, file.diverged) = (None, false);
                     file.write(&path).map_err(End::Sweep)?;
                 }
                 run

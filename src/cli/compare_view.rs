@@ -85,10 +85,10 @@ impl Board {
             lines[row].cells += 1;
             lines[row].count(state);
             let done = match state {
-                State::Finished(_) => epochs,
+                State::Finished(_) | State::Damaged(_) => epochs,
                 State::Failed(_) if !retry => epochs,
                 State::Stopped(done) => *done,
-                State::New | State::Failed(_) => 0.0,
+                State::New | State::Failed(_) | State::Running => 0.0,
             };
             items.push(Item { name: cell.name.clone(), row, model: cell.config.model.clone(), epochs, done });
         }
@@ -125,8 +125,8 @@ impl Board {
                 let last = format!("top-1 {:.2} %, best {:.2} %", f.last_top1, f.best_top1);
                 Some(format!("{}: {last}  ({seconds:.0} s)", item.name))
             }
-            Some(State::Failed(reason)) => Some(format!("{} failed: {reason}", item.name)),
-            Some(State::New | State::Stopped(_)) | None => None,
+            Some(State::Failed(reason) | State::Damaged(reason)) => Some(format!("{} failed: {reason}", item.name)),
+            Some(State::New | State::Stopped(_) | State::Running) | None => None,
         };
         if let Some(state) = state {
             // Whether it ran all its epochs or ended early, nothing is left.
@@ -216,8 +216,8 @@ impl Line {
     fn count(&mut self, state: &State) {
         match state {
             State::Finished(f) => self.tops.push([f.last_top1, f.best_top1]),
-            State::Failed(_) => self.failed += 1,
-            State::New | State::Stopped(_) => (),
+            State::Failed(_) | State::Damaged(_) => self.failed += 1,
+            State::New | State::Stopped(_) | State::Running => (),
         }
     }
 }

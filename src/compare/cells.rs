@@ -10,7 +10,7 @@ use super::sweep::{Cell, SWEEP, Sweep};
 use crate::error::{Error, Result};
 use crate::files::{read_text, tensors, write_atomic};
 use crate::train::Config;
-use crate::train::checkpoint;
+use crate::train::checkpoint::{self, Progress};
 use crate::train::folder::{self, CONFIG, LAST};
 use crate::train::layers::written;
 use crate::version::program;
@@ -26,6 +26,9 @@ pub struct CellFile {
     /// Why it failed, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+    /// Whether it diverged: it would again from its last checkpoint.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub diverged: bool,
     /// Under which settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Config>,
@@ -78,6 +81,10 @@ pub enum State {
     Finished(Box<Figures>),
     /// Why it failed. It is left as it is until it is asked for again.
     Failed(String),
+    /// Its weights are finished, but what should be beside them is damaged. Nothing but its user touches it.
+    Damaged(String),
+    /// Another process trains it.
+    Running,
 }
 
 impl State {
@@ -88,18 +95,26 @@ impl State {
             Self::Stopped(_) => "stopped",
             Self::Finished(_) => "finished",
             Self::Failed(_) => "failed",
+            Self::Damaged(_) => "damaged",
+            Self::Running => "running",
+        }
+    }
+
+    /// Why there is nothing to be had from it.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Failed(reason) | Self::Damaged(reason) => Some(reason),
+            Self::New | Self::Stopped(_) | Self::Finished(_) | Self::Running => None,
         }
     }
 
     /// Reads where a cell stands. One that failed under other settings is new: these may be the cure.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] for a run with other settings, for one that another process trains, and for one whose settings cannot be
-    /// read; [`Error::Io`].
+    /// [`Error::Checkpoint`] for a run with other settings, and for one whose settings cannot be read; [`Error::Io`].
     pub fn read(cell: &Path, config: &Config) -> Result<Self> {
         if folder::is_claimed(cell) {
-            let hint = "wait for its end, or stop it by Ctrl-C there";
-            return Err(Error::checkpoint(cell, "another s3gpu process is training in this cell's folder", hint));
+            return Ok(Self::Running);
         }
         let file = CellFile::read(cell)?;
         let had = match folder::is_run(cell) {
@@ -121,21 +136,44 @@ impl State {
             (_, Some(_)) => return Ok(Self::New),
             (None, None) => (),
         }
-        let path = cell.join(LAST);
-        if !path.exists() {
-            return Ok(Self::New);
-        }
-        let progress = tensors::read_meta(&path).and_then(|file| checkpoint::progress(&file, &path));
-        let standing = progress.and_then(|p| match p.ended(config) {
-            true => Ok(Self::Finished(Box::new(Figures::read(cell, config, p.adapter, file.programs)?))),
-            false => Ok(Self::Stopped(p.step as f64 * config.epochs as f64 / p.total(config) as f64)),
-        });
         // A damaged cell is one of many: it does not end the sweep.
-        standing.or_else(|e| match e {
-            Error::Checkpoint { .. } => Ok(Self::Failed(e.to_string())),
-            other => Err(other),
-        })
+        let or = |damaged: fn(String) -> Self| {
+            move |e: Error| match e {
+                Error::Checkpoint { .. } => Ok(damaged(e.to_string())),
+                other => Err(other),
+            }
+        };
+        let p = match progress(cell) {
+            Ok(None) => return Ok(Self::New),
+            Ok(Some(p)) => p,
+            Err(e) => return or(Self::Failed)(e),
+        };
+        if !p.ended(config) {
+            return Ok(Self::Stopped(p.step as f64 * config.epochs as f64 / p.total(config) as f64));
+        }
+        let figures = Figures::read(cell, config, p.adapter, file.programs);
+        figures.map(|f| Self::Finished(Box::new(f))).or_else(or(Self::Damaged))
     }
+}
+
+/// How far a cell's last checkpoint has come; none where there is no such file.
+///
+/// # Errors
+/// [`Error::Checkpoint`] where it is damaged; [`Error::Io`].
+pub fn progress(cell: &Path) -> Result<Option<Progress>> {
+    let path = cell.join(LAST);
+    let read = || tensors::read_meta(&path).and_then(|file| checkpoint::progress(&file, &path));
+    path.exists().then(read).transpose()
+}
+
+/// Refuses a sweep of which another process trains a cell.
+///
+/// # Errors
+/// [`Error::Checkpoint`] naming that cell.
+pub fn refuse_running(sweep: &Sweep, out: &Path, states: &[State]) -> Result<()> {
+    let Some(at) = states.iter().position(|state| matches!(state, State::Running)) else { return Ok(()) };
+    let (path, hint) = (out.join(&sweep.cells[at].name), "wait for its end, or stop it by Ctrl-C there");
+    Err(Error::checkpoint(path, "another s3gpu process is training in this cell's folder", hint))
 }
 
 /// Where all cells stand.

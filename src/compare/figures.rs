@@ -47,7 +47,7 @@ impl Figures {
     pub fn read(run: &Path, config: &Config, adapter: String, programs: Vec<String>) -> Result<Self> {
         let path = run.join(METRICS);
         let lacks = |what: &str| {
-            let hint = "put the run's own file back, or train this cell again with --retry";
+            let hint = "put the run's own file back, or move this folder away to train the cell anew";
             Error::checkpoint(&path, format!("it has no {what}, though its run is finished"), hint)
         };
         if !path.exists() {

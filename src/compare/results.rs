@@ -139,7 +139,7 @@ impl Results {
         let row = |(i, settings)| row(sweep, states, i, settings);
         let cells = sweep.cells.iter().zip(states).map(|(cell, state)| {
             let figures = figures(state).cloned();
-            let reason = if let State::Failed(reason) = state { Some(reason.clone()) } else { None };
+            let reason = state.reason().map(String::from);
             let (name, seed) = (cell.name.clone(), cell.config.seed);
             CellResult { name, row: cell.row, seed, state: state.name(), reason, figures }
         });
@@ -298,7 +298,7 @@ type Column = fn(&RowResult) -> String;
 fn figures(state: &State) -> Option<&Figures> {
     match state {
         State::Finished(figures) => Some(figures),
-        State::New | State::Stopped(_) | State::Failed(_) => None,
+        State::New | State::Stopped(_) | State::Failed(_) | State::Damaged(_) | State::Running => None,
     }
 }
 
@@ -315,7 +315,7 @@ fn row(sweep: &Sweep, states: &[State], index: usize, settings: Table) -> RowRes
         latent_init: written(c)["latent-init"].as_str().unwrap_or_default().into(),
         settings,
         cells: own.len(),
-        failed: own.iter().filter(|s| matches!(s, State::Failed(_))).count(),
+        failed: own.iter().filter(|s| s.reason().is_some()).count(),
         last_top1: spread(|f| Some(f.last_top1)),
         best_top1: spread(|f| Some(f.best_top1)),
         int_top1: spread(|f| f.int_top1),

@@ -58,7 +58,7 @@ pub struct Row {
     pub title: String,
     /// Its cells' names without the seed.
     pub name: String,
-    /// Its cells' configuration, with any seed.
+    /// Its cells' configuration, with any seed, and `init` as the file has it.
     pub config: Config,
 }
 
@@ -112,15 +112,17 @@ impl Sweep {
         let file = parse_file(text, &origin)?;
         let stem = path.file_stem().unwrap_or_default();
         let out = file.out.clone().unwrap_or_else(|| Path::new("runs").join(stem));
-        let rows = rows(&file, &origin, upper)?;
-        let cells = file.seeds.iter().flat_map(|seed| {
-            rows.iter().enumerate().map(move |(row, r)| Cell {
+        let (mut rows_found, mut cells) = (Vec::new(), Vec::new());
+        for &seed in &file.seeds {
+            rows_found = rows(&file, &origin, upper, seed)?;
+            cells.extend(rows_found.iter().enumerate().map(|(row, (r, init))| Cell {
                 name: format!("{}-seed{seed}", r.name),
                 row,
-                config: Config { seed: *seed, ..r.config.clone() },
-            })
-        });
-        Ok(Self { path: path.into(), text: text.into(), out, cells: cells.collect(), rows })
+                config: Config { seed, init: init.clone(), ..r.config.clone() },
+            }));
+        }
+        let rows = rows_found.into_iter().map(|(row, _)| row).collect();
+        Ok(Self { path: path.into(), text: text.into(), out, cells, rows })
     }
 
     /// The settings that all cells have in common, and for each row those that it has for itself, without what its method has no use for;
@@ -190,7 +192,20 @@ fn twice<T: PartialEq>(all: &[T]) -> Option<&T> {
     all.iter().enumerate().find(|(i, value)| all[..*i].contains(value)).map(|(_, value)| value)
 }
 
-fn rows(file: &SweepFile, origin: &Origin, upper: &[Layer]) -> Result<Vec<Row>> {
+/// In `init`, stands for the cell's seed.
+const SEED: &str = "{seed}";
+
+/// The layer with this seed in `init`.
+fn seeded(layer: &Layer, seed: u64) -> Layer {
+    let mut layer = layer.clone();
+    if let Some(Value::String(init)) = layer.keys.get_mut("init") {
+        *init = init.replace(SEED, &seed.to_string());
+    }
+    layer
+}
+
+/// The rows, each with the `init` of its cell of this seed.
+fn rows(file: &SweepFile, origin: &Origin, upper: &[Layer], seed: u64) -> Result<Vec<(Row, Option<PathBuf>)>> {
     let recipe = file.recipe.as_deref().map(Layer::recipe).transpose()?;
     let settings = |keys: &Table| Layer::new(keys.clone(), origin.clone());
     let common = settings(&file.settings)?;
@@ -201,7 +216,7 @@ fn rows(file: &SweepFile, origin: &Origin, upper: &[Layer]) -> Result<Vec<Row>> 
             return Err(Error::usage(what, format!("write {form}")));
         }
     }
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows = Vec::new();
     for model in &file.models {
         for (entry, own) in file.methods.iter().zip(&own) {
             for (bits, init) in entry.forms() {
@@ -209,11 +224,15 @@ fn rows(file: &SweepFile, origin: &Origin, upper: &[Layer]) -> Result<Vec<Row>> 
                 let mut layers = vec![common.clone(), own.clone()];
                 layers.extend(upper.iter().cloned().chain([axes]));
                 let title = entry.label.as_deref().unwrap_or(&entry.method);
-                let config = Layered::new(recipe.clone(), layers)
+                let init = layers.iter().rev().find_map(|layer| layer.keys.get("init")?.as_str());
+                let absolute = |path| std::path::absolute(path).map_err(Error::io(path, "find"));
+                let init = init.map(|path| absolute(Path::new(path))).transpose()?;
+                let mut config = Layered::new(recipe.clone(), layers.iter().map(|layer| seeded(layer, seed)).collect())
                     .and_then(Layered::settle)
-                    .and_then(|config| Ok(Setup::new(config)?.config));
-                let config = config.map_err(|e| in_row(e, &format!("{title}, {model}")))?;
-                rows.push(entry.row(config)?);
+                    .and_then(|config| Ok(Setup::new(config)?.config))
+                    .map_err(|e| in_row(e, &format!("{title}, {model}")))?;
+                let own = std::mem::replace(&mut config.init, init);
+                rows.push((entry.row(config)?, own));
             }
         }
     }
@@ -268,15 +287,20 @@ impl Entry {
 fn in_row(e: Error, row: &str) -> Error {
     match e {
         Error::Usage { what, hint } => Error::usage(format!("{row}: {what}"), hint),
+        Error::Checkpoint { path, what, hint } => Error::checkpoint(path, format!("{what} (for {row})"), hint),
+        Error::Io { path, action, source } => {
+            let what = format!("cannot {action} it for {row}: {source}");
+            Error::checkpoint(path, what, "put the file back, or change the row's settings")
+        }
         other => other,
     }
 }
 
 /// Refuses rows that are the same, or share a name.
-fn refuse_twins(rows: &[Row], origin: &Origin) -> Result<()> {
+fn refuse_twins(rows: &[(Row, Option<PathBuf>)], origin: &Origin) -> Result<()> {
     let mut names = BTreeMap::new();
-    for (i, row) in rows.iter().enumerate() {
-        if let Some(twin) = rows[..i].iter().find(|r| r.config == row.config) {
+    for (i, (row, _)) in rows.iter().enumerate() {
+        if let Some((twin, _)) = rows[..i].iter().find(|(r, _)| r.config == row.config) {
             let what = match twin.name == row.name {
                 true => format!("`{}` is twice in the sweep (from {origin})", row.name),
                 false => format!("`{}` and `{}` are the same configuration (from {origin})", twin.name, row.name),

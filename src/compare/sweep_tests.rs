@@ -109,6 +109,10 @@ fn cells_that_cannot_be_are_named() {
     refused(methods("[[methods]]\nmethod = \"s3\"\nbits = [3, 7]"), &["s3, resnet8: s3 has no 7-bit form", file]);
     refused(methods("[[methods]]\nmethod = \"fp32\"\nbits = [3]"), &["fp32", "no bit width"]);
     refused(methods("[[methods]]\nmethod = \"s3\"\nsettings = { lr = -1 }"), &["--lr is -1", file]);
+    refused(methods("[[methods]]\nmethod = \"inq\""), &["inq, resnet8: --method inq quantizes", "--init"]);
+    let lost = "[[methods]]\nmethod = \"inq\"\nsettings = { init = \"gone/{seed}.safetensors\", epochs = 4 }";
+    let e = methods(lost).unwrap_err();
+    assert!(["gone/1.safetensors", "for inq, resnet8"].iter().all(|w| e.to_string().contains(w)), "{e}");
     let text = format!("{HEAD}[[methods]]\nmethod = \"s3\"").replace("resnet8", "resnet9");
     refused(parse(&text), &["unknown model `resnet9`", file]);
     let text = format!("{HEAD}[[methods]]\nmethod = \"s3\"").replace("shapes", "shape");

@@ -100,6 +100,7 @@ pub fn registry() -> Vec<&'static dyn AnyKernel> {
         &compose::deep_shift::DeepShiftQCompose,
         &compose::deep_shift::DeepShiftPsCompose,
         &compose::deep_shift::DeepShiftPsBackward,
+        &compose::twn::TwnSums,
         &compose::twn::TwnScales,
         &compose::twn::TwnCompose,
         &compose::bwn::BwnScales,

@@ -6,8 +6,7 @@ use super::convert::Fit;
 use super::levels::Levels;
 use super::{Bound, Converted, Method, Scale, WeightShape};
 use crate::graph::Call;
-use crate::kernels::compose::ScaleParams;
-use crate::kernels::compose::bwn::{BwnBackward, BwnCompose, BwnScales};
+use crate::kernels::compose::bwn::{BwnBackward, BwnCompose, BwnScales, BwnScalesParams};
 use crate::kernels::compose::fp32::ComposeParams;
 
 /// Binary weights.
@@ -46,8 +45,8 @@ impl Method for Bwn {
         latents[0].chunks(shape.row()).flat_map(channel).collect()
     }
     fn compose(&self, _: u32, b: &Bound) -> Vec<Call> {
-        let Bound { groups, segments, .. } = *b;
-        let scales = ScaleParams { groups, segments, unit: (self.0 == Scale::None).into() };
+        let Bound { groups, .. } = *b;
+        let scales = BwnScalesParams { groups, unit: (self.0 == Scale::None).into() };
         vec![
             Call::fixed(&BwnScales, &[b.table, b.params, b.scales], scales),
             Call::fixed(&BwnCompose, &[b.table, b.params, b.scales, b.weight, b.weight_t], ComposeParams { groups }),

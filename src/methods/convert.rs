@@ -15,7 +15,9 @@ const STEPS: i32 = 16;
 const ROUNDS: usize = 8;
 
 impl Fit {
-    /// The best of candidates over all octaves in which c · w meets the levels, then made better in turn with the levels.
+    /// The best of candidates over all octaves in which c · w meets the levels, then made better in turn with the levels. Where there are so
+    /// many levels that octaves hardly differ, the c nearest 1 of those that are as good but for a hundredth: latents c · w of a large c
+    /// would learn slowly, and layers at rates of their own.
     pub fn new(weight: &[f32], levels: &Levels) -> Self {
         let largest = weight.iter().fold(0.0f64, |m, w| m.max(f64::from(w.abs())));
         let shifts = || levels.table.iter().flatten().copied();
@@ -27,10 +29,14 @@ impl Fit {
         let nearest = |c: f64| -> Vec<Option<u8>> {
             weight.iter().map(|w| nearest([least, most], has_zero, c * f64::from(w.abs()))).collect()
         };
-        let candidates = (-2 * STEPS..=6 * STEPS)
+        let octaves = i32::from(most - least).max(2);
+        let candidates = (-octaves * STEPS..=6 * STEPS)
             .map(|i| f64::from(most).exp2() / largest * (f64::from(i) / f64::from(STEPS)).exp2());
-        let scored = candidates.map(|c| (error(weight, &nearest(c), c), c));
-        let (_, mut factor) = scored.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, 1.0));
+        let scored: Vec<_> = candidates.map(|c| (error(weight, &nearest(c), c), c)).collect();
+        let least_error = scored.iter().fold(f64::INFINITY, |m, (e, _)| m.min(*e));
+        let from_one = |c: f64| (c.log2() + f64::from(levels.exponent)).abs();
+        let good = scored.iter().filter(|(e, _)| *e <= 1.01 * least_error).map(|(_, c)| *c);
+        let mut factor = good.min_by(|a, b| from_one(*a).total_cmp(&from_one(*b))).unwrap_or(1.0);
         for _ in 0..ROUNDS {
             let q: Vec<f32> = nearest(factor).iter().zip(weight).map(|(l, w)| value(*l) * w.signum()).collect();
             factor = Self::factor(weight, &q);

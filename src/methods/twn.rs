@@ -7,9 +7,8 @@ use super::convert::Fit;
 use super::levels::Levels;
 use super::{Bound, Converted, Method, Scale, WeightShape, fp32};
 use crate::graph::Call;
-use crate::kernels::compose::ScaleParams;
 use crate::kernels::compose::fp32::ComposeParams;
-use crate::kernels::compose::twn::{TwnCompose, TwnScales};
+use crate::kernels::compose::twn::{TwnCompose, TwnScales, TwnScalesParams, TwnSums, TwnSumsParams, twn_words};
 
 /// Ternary weights with a threshold.
 pub(super) struct Twn(pub Scale);
@@ -27,9 +26,9 @@ impl Method for Twn {
     fn default_bits(&self) -> u32 {
         2
     }
-    /// Δ and α.
-    fn scales(&self, _: WeightShape) -> u32 {
-        4
+    /// Δ, α and the sums behind them.
+    fn scales(&self, shape: WeightShape) -> u32 {
+        twn_words(shape.count() as u32)
     }
     fn convert(&self, bits: u32, shape: WeightShape, weight: &[f32]) -> Converted {
         let factor = match self.0 {
@@ -40,7 +39,7 @@ impl Method for Twn {
     }
     fn weight(&self, _: u32, _: WeightShape, latents: &[&[f32]]) -> Vec<f32> {
         let sizes = || latents[0].iter().map(|w| f64::from(w.abs()));
-        // Rounded, as the shader's.
+        // Rounded as the shader's is, which adds in another order: a weight within rounding of Δ may be zero in one of them alone.
         let threshold = f64::from((0.7 * sizes().sum::<f64>() / latents[0].len().max(1) as f64) as f32);
         let (sum, count) = sizes().filter(|w| *w > threshold).fold((0.0, 0u64), |(s, n), w| (s + w, n + 1));
         let alpha = if self.0 == Scale::None { 1.0 } else { sum / count.max(1) as f64 };
@@ -49,11 +48,20 @@ impl Method for Twn {
     }
     fn compose(&self, _: u32, b: &Bound) -> Vec<Call> {
         let Bound { groups, segments, .. } = *b;
-        let scales = ScaleParams { groups, segments, unit: (self.0 == Scale::None).into() };
-        vec![
-            Call::fixed(&TwnScales, &[b.table, b.params, b.scales], scales),
-            Call::fixed(&TwnCompose, &[b.table, b.params, b.scales, b.weight, b.weight_t], ComposeParams { groups }),
-        ]
+        let scales = |above| {
+            let sums = TwnSumsParams { groups, above };
+            [
+                Call::fixed(&TwnSums, &[b.table, b.params, b.scales], sums),
+                Call::fixed(&TwnScales, &[b.table, b.scales], TwnScalesParams { groups, segments, above }),
+            ]
+        };
+        let mut calls = Vec::from(scales(0));
+        if self.0 == Scale::Mean {
+            calls.extend(scales(1));
+        }
+        let args = [b.table, b.params, b.scales, b.weight, b.weight_t];
+        calls.push(Call::fixed(&TwnCompose, &args, ComposeParams { groups }));
+        calls
     }
     fn backward(&self, _: u32, b: &Bound, _: f32) -> Call {
         fp32::straight_through(b)

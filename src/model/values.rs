@@ -118,6 +118,16 @@ impl Values {
             let what = format!("its weights are of the method {other}, and this network is of {}", own.title());
             return Err(Error::checkpoint(path, what, "give weights of the same --method, or plain fp32 ones"));
         }
+        // Levels that are frozen, and a scale that batch norm has learned to expect, are no start for others.
+        let key = if own.method.flags().is_empty() { "scale" } else { "bits" };
+        let ours = if key == "bits" { Some(own.bits.to_string()) } else { own.method.scale().map(|s| s.name().into()) };
+        if let (false, Some(theirs), Some(ours)) =
+            (is_fp32, file.meta.get(key), ours.filter(|_| own != MethodSpec::FP32))
+            && *theirs != ours
+        {
+            let what = format!("its weights were trained with --{key} {theirs}, and this network is of --{key} {ours}");
+            return Err(Error::checkpoint(path, what, format!("give weights of the same --{key}, or plain fp32 ones")));
+        }
         if !is_fp32 || plain.layers == graph.layers {
             return Self::from_file(graph, layout, file, path);
         }

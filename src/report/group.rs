@@ -22,10 +22,16 @@ const NAMED: [&str; 9] = ["model", "width", "method", "bits", "dataset", "seed",
 /// Further keys in a label at most.
 const KEYS: usize = 3;
 
-fn without_seed(run: &RunFiles) -> Table {
+/// What runs of one configuration share: where the images lie may change, how many there are may not.
+fn shared(run: &RunFiles) -> Table {
     let mut keys = table(&run.config);
     keys.remove("seed");
+    keys.remove("data-dir");
     keys
+}
+
+fn same_images(a: &RunFiles, b: &RunFiles) -> bool {
+    a.config.data_dir == b.config.data_dir || a.summary.steps.is_some_and(|steps| b.summary.steps == Some(steps))
 }
 
 /// The configurations of some runs in the order in which each first appears, and each run's.
@@ -33,8 +39,9 @@ pub(super) fn groups<'a>(runs: &[&'a RunFiles]) -> (Vec<Group<'a>>, Vec<usize>) 
     let mut found: Vec<(Table, Group)> = Vec::new();
     let mut of_run = Vec::new();
     for run in runs {
-        let keys = without_seed(run);
-        let at = found.iter().position(|(known, _)| *known == keys).unwrap_or(found.len());
+        let keys = shared(run);
+        let alike = |(known, group): &(Table, Group)| *known == keys && same_images(group.runs[0], run);
+        let at = found.iter().position(alike).unwrap_or(found.len());
         if at == found.len() {
             found.push((keys, Group { label: String::new(), runs: Vec::new() }));
         }

@@ -208,6 +208,13 @@ impl Config {
             let what = "--first-last shift puts stem and classifier under the method, but fp32 has no levels";
             return Err(Error::usage(what, "train with --method s3 --bits 3, or with --first-last fp32"));
         }
+        if self.latent_scale != 1.0 && !self.method()?.method.scales_latent_rate() {
+            let what = format!("--latent-scale {} has no use with {}", self.latent_scale, self.method);
+            return Err(Error::usage(
+                what,
+                "leave it out: it goes with methods of which only the latents' signs count",
+            ));
+        }
         if self.eval_int_every > 0 && self.method()?.bits == 0 {
             let what = format!(
                 "--eval-int-every {} measures a network of shifts, but fp32 weights are none",
@@ -405,6 +412,7 @@ mod tests {
         says(Config { lr: f32::NAN, ..config() }, "--lr");
         says(Config { lr: -0.1, ..config() }, "--lr");
         says(Config { latent_scale: 0.0, ..config() }, "--latent-scale");
+        says(Config { latent_scale: 0.1, method: "twn".into(), bits: 2, ..config() }, "no use with twn");
         says(Config { batch_size: 0, ..config() }, "--batch-size");
         says(Config { accumulate: 0, ..config() }, "--accumulate is 0");
         says(Config { accumulate: 5, batch_size: 4, ..config() }, "from 1 to 4");

@@ -331,7 +331,8 @@ impl Stack {
         }
         // Adam's steps do not depend on the size of gradients, which is what the latents' rate makes up for.
         let adaptive = self.keys.get("optimizer").and_then(Value::as_str).is_some_and(|o| o != "sgd");
-        if adaptive && self.origins.get("latent-lr") == Some(&Origin::Default) {
+        let own = |origin: &Origin| *origin == Origin::Default || *origin == Origin::Recipe(RECIPES[0].0.into());
+        if adaptive && self.origins.get("latent-lr").is_some_and(own) {
             self.keys.insert("latent-lr".into(), 1.0.into());
         }
         let Self { mut keys, origins, .. } = self;

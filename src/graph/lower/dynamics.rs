@@ -76,9 +76,11 @@ impl Lowering<'_> {
             }
         }
         layers.sort_by_key(|(id, _)| *id);
-        let mut layers: Vec<_> = layers.into_iter().map(|(_, layer)| layer).collect();
-        let plain = layers.iter().all(|l| l.segment.plain);
-        layers.iter_mut().enumerate().for_each(|(i, l)| l.counts = if plain { i > 0 } else { !l.segment.plain });
+        // Stem and classifier are left out whatever they are of, so that methods are compared on the same layers.
+        let middle = |(i, (id, _)): (usize, &(LayerId, ObservedLayer))| i > 0 && self.graph.bias_behind(*id).is_none();
+        let counts: Vec<_> = layers.iter().enumerate().map(middle).collect();
+        let layers =
+            layers.into_iter().zip(counts).map(|((_, layer), counts)| ObservedLayer { counts, ..layer }).collect();
         (p, Observation { layers, seen, counters })
     }
 

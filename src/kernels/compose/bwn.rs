@@ -2,20 +2,40 @@
 //! passes where |weight| ≤ 1.
 
 use super::fp32::ComposeParams;
-use super::{SHARE, ScaleParams, example_aux, example_of_one, example_words, latents, segments, table};
+use super::{SHARE, Segment, example_aux, example_of_one, example_words, latents, segments, table};
 use crate::kernels::{Case, Fill, Tolerance, read, read_u32, write};
+
+crate::params! {
+    /// The channels' scales.
+    pub struct BwnScalesParams {
+        /// Workgroups in the segment table.
+        groups: u32,
+        /// 1: every scale is 1.
+        unit: u32,
+    }
+}
 
 crate::kernel! {
     /// α of each output channel of each BWN layer.
-    pub BwnScales(p: ScaleParams) {
+    pub BwnScales(p: BwnScalesParams) {
         source: crate::wgsl!("compose/bwn_scales"; "grid", "segment"),
         bindings: [read_u32("table"), read("params"), write("scales")],
         consts: [],
-        groups: p.segments.into(),
+        groups: p.groups.into(),
         lens: [p.groups, example_words(1)[0], example_aux()],
         tolerance: Tolerance::Budget { c: 3.0, terms: 64 },
         cost: (SHARE * p.groups, SHARE * p.groups),
-        cases: super::scale_cases(),
+        cases: {
+            // A layer of so few rows that a workgroup has more than its eight channels.
+            let mut layers = example_of_one();
+            layers[2] = Segment { cin: 1, cout: 30, ..layers[2] };
+            let (words, groups) = table(&layers);
+            let case = |name, unit| {
+                let fills = vec![Fill::Table(words.clone()), latents(example_words(1)[0]), Fill::Out];
+                Case::new(name, BwnScalesParams { groups, unit }, fills)
+            };
+            vec![case("three layers and a plain one", 0), case("without scale", 1)]
+        },
         twin(a): {
             let (layers, params, mut scales) = (segments(a.u(0), p.groups), a.f(1), a.out(2));
             for (s, co) in layers.iter().filter(|s| !s.plain).flat_map(|s| (0..s.cout).map(move |co| (s, co))) {

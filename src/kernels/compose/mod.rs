@@ -157,29 +157,6 @@ fn latents(words: usize) -> Fill {
     Fill::Floats((0..words).map(|i| edge(i, next())).collect())
 }
 
-crate::params! {
-    /// Scales of a method's layers, before their composition.
-    pub struct ScaleParams {
-        /// Workgroups in the segment table of the composition.
-        groups: u32,
-        /// Layers in it.
-        segments: u32,
-        /// 1: every scale is 1.
-        unit: u32,
-    }
-}
-
-fn scale_cases() -> Vec<Case<ScaleParams>> {
-    let (words, groups) = table(&example_of_one());
-    let segments = example_of_one().len() as u32;
-    let case = |unit| {
-        let fills = vec![Fill::Table(words.clone()), latents(example_words(1)[0]), Fill::Out];
-        let name = if unit == 1 { "without scale" } else { "three layers and a plain one" };
-        Case::new(name, ScaleParams { groups, segments, unit }, fills)
-    };
-    [0, 1].map(case).to_vec()
-}
-
 fn one_case<P>(name: &str, params: P, latent_count: u32, rest: &[Fill]) -> Case<P> {
     let (words, _) = table(&example(latent_count));
     let slab = latents(example_words(latent_count)[0]);

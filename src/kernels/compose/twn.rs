@@ -1,30 +1,108 @@
 //! TWN (2016): W = α · sign(weight) · \[|weight| > Δ\] with Δ = 0.7 · mean|weight| and α = mean |weight| over |weight| > Δ of a layer.
 
 use super::fp32::ComposeParams;
-use super::{SHARE, ScaleParams, example_aux, example_of_one, example_words, latents, segments, table};
-use crate::kernels::{Case, Fill, Tolerance, read, read_u32, write};
+use super::{SHARE, example_aux, example_of_one, example_words, latents, segments, table};
+use crate::kernels::{Case, Fill, Tolerance, read, read_u32, update, write};
+
+crate::params! {
+    /// The sums behind Δ, and with Δ those behind α.
+    pub struct TwnSumsParams {
+        /// Workgroups in the segment table.
+        groups: u32,
+        /// 1: of weights above Δ alone.
+        above: u32,
+    }
+}
 
 crate::kernel! {
-    /// Δ and α of each TWN layer.
-    pub TwnScales(p: ScaleParams) {
-        source: crate::wgsl!("compose/twn_scales"; "grid", "segment", "reduce"),
-        bindings: [read_u32("table"), read("params"), write("scales")],
+    /// Σ|weight| and count of each workgroup of each TWN layer.
+    pub TwnSums(p: TwnSumsParams) {
+        source: crate::wgsl!("compose/twn_sums"; "grid", "segment", "reduce"),
+        bindings: [read_u32("table"), read("params"), update("scales")],
         consts: [],
-        groups: p.segments.into(),
+        groups: p.groups.into(),
         lens: [p.groups, example_words(1)[0], example_aux()],
-        // The mean and its factor; blocks keep the sums short.
-        tolerance: Tolerance::Budget { c: 4.0, terms: 64 },
-        cost: (SHARE * 4 * p.groups, SHARE * 2 * p.groups),
-        cases: super::scale_cases(),
+        tolerance: Tolerance::Budget { c: 1.0, terms: SHARE.into() },
+        cost: (SHARE * 2 * p.groups, SHARE * p.groups),
+        cases: {
+            let (words, groups) = table(&example_of_one());
+            let case = |name, above, scales| {
+                let fills = vec![Fill::Table(words.clone()), latents(example_words(1)[0]), scales];
+                Case::new(name, TwnSumsParams { groups, above }, fills)
+            };
+            vec![case("all weights", 0, Fill::Out), case("weights above a threshold", 1, Fill::Uniform(0.1, 0.4))]
+        },
         twin(a): {
             let (layers, params, mut scales) = (segments(a.u(0), p.groups), a.f(1), a.out(2));
             for s in layers.iter().filter(|s| !s.plain) {
-                let sizes: Vec<f64> = params[s.base as usize..][..s.count() as usize].iter().map(|w| w.abs()).collect();
-                let threshold = 0.7 * sizes.iter().sum::<f64>() / f64::from(s.count());
-                let above: Vec<f64> = sizes.into_iter().filter(|w| *w > threshold).collect();
-                let mean = if above.is_empty() { 0.0 } else { above.iter().sum::<f64>() / above.len() as f64 };
-                scales.exact(s.aux as usize, threshold);
-                scales.exact(s.aux as usize + 1, if p.unit == 1 { 1.0 } else { mean });
+                let threshold = if p.above == 1 { scales.v[s.aux as usize] } else { -1.0 };
+                let weights = &params[s.base as usize..][..s.count() as usize];
+                for (g, share) in weights.chunks(SHARE as usize).enumerate() {
+                    let sizes: Vec<f64> = share.iter().map(|w| w.abs()).filter(|w| *w > threshold).collect();
+                    let at = s.aux as usize + TWN_SCALES as usize + 2 * g;
+                    scales.exact(at, sizes.iter().sum());
+                    scales.exact(at + 1, sizes.len() as f64);
+                }
+            }
+        }
+    }
+}
+
+/// Words before a layer's sums: Δ, α, two unused.
+const TWN_SCALES: u32 = 4;
+
+/// Words that a layer of so many weights needs: Δ, α and the sums behind them.
+pub fn twn_words(weights: u32) -> u32 {
+    (TWN_SCALES + 2 * weights.div_ceil(SHARE)).next_multiple_of(4)
+}
+
+crate::params! {
+    /// Δ or α from their sums.
+    pub struct TwnScalesParams {
+        /// Workgroups in the segment table of the composition.
+        groups: u32,
+        /// Layers in it.
+        segments: u32,
+        /// 1: α from the sums of weights above Δ; 0: Δ, and α = 1.
+        above: u32,
+    }
+}
+
+crate::kernel! {
+    /// Δ or α of each TWN layer.
+    pub TwnScales(p: TwnScalesParams) {
+        source: crate::wgsl!("compose/twn_scales"; "grid", "segment", "reduce"),
+        bindings: [read_u32("table"), update("scales")],
+        consts: [],
+        groups: p.segments.into(),
+        lens: [p.groups, example_aux()],
+        // A mean and its factor; blocks keep the sums short.
+        tolerance: Tolerance::Budget { c: 4.0, terms: 64 },
+        cost: (2 * p.groups, 2 * p.groups),
+        cases: {
+            let (words, groups) = table(&example_of_one());
+            let segments = example_of_one().len() as u32;
+            let case = |name, above, scales| {
+                Case::new(name, TwnScalesParams { groups, segments, above }, vec![Fill::Table(words.clone()), scales])
+            };
+            vec![
+                case("the threshold", 0, Fill::Uniform(0.5, 90.0)),
+                case("the scale", 1, Fill::Uniform(0.5, 90.0)),
+                case("no weight above the threshold", 1, Fill::Floats(vec![0.0; example_aux()])),
+            ]
+        },
+        twin(a): {
+            let (layers, mut scales) = (segments(a.u(0), p.groups), a.out(1));
+            for s in layers.iter().filter(|s| !s.plain) {
+                let aux = s.aux as usize;
+                let parts = scales.v[aux + TWN_SCALES as usize..][..2 * s.groups() as usize].chunks_exact(2);
+                let (sum, count) = parts.fold((0.0, 0.0), |(sum, count), part| (sum + part[0], count + part[1]));
+                if p.above == 1 {
+                    scales.exact(aux + 1, if count > 0.0 { sum / count } else { 0.0 });
+                } else {
+                    scales.exact(aux, 0.7 * (sum / count));
+                    scales.exact(aux + 1, 1.0);
+                }
             }
         }
     }
