@@ -172,7 +172,8 @@ fn a_failed_cell_goes_on_from_its_checkpoint() {
     place.put("out/fp32-resnet8-seed1/cell.json", br#"{"programs":[],"failed":"out of memory"}"#);
     place.run("compare mine.toml --out out --only *seed1").fails(1, &["1 of 1 cells failed", "--retry"]);
     let said = place.run("compare mine.toml --out out --only *seed1 --retry").ok();
-    assert!(said.out.contains("resumed at step 7"), "{}", said.out);
+    let all = said.out + &said.err;
+    assert!(all.contains("resumed at step 7"), "{all}");
     let [ours, theirs] = ["out", "whole"].map(|out| place.get(&format!("{out}/fp32-resnet8-seed1/last.safetensors")));
     assert!(ours == theirs);
 }

@@ -7,7 +7,7 @@ use common::{FP32, lively, options, records};
 use program::{Place, with};
 use s3gpu::files::tensors;
 use s3gpu::gpu;
-use s3gpu::graph::{Graph, Options, Shape, lower};
+use s3gpu::graph::{Graph, LayerKind, Options, Shape, lower};
 use s3gpu::methods::MethodSpec;
 use s3gpu::model::resnet::ModelOptions;
 use s3gpu::model::{Arch, FirstLast, Shortcut};
@@ -45,7 +45,8 @@ fn convolutions(place: &Place, file: &str) -> Vec<Convolution> {
     let network = Network::read(&file, &path).unwrap_or_else(|e| panic!("{e}"));
     let carriers: Vec<_> = network.shift_layers().map(String::from).collect();
     let weights = network.composed();
-    let order = network.graph.layers.iter().filter_map(|l| {
+    let convs = network.graph.layers.iter().filter(|l| matches!(l.kind, LayerKind::Conv { .. }));
+    let order = convs.filter_map(|l| {
         let key = format!("{}.weight", l.name);
         let tensor = weights.get(&key).filter(|t| t.shape.len() == 4)?;
         let counts = carriers.contains(&l.name) && l.name != "conv1" && l.name != "fc";

@@ -85,9 +85,8 @@ impl<'a> Judge<'a> {
         let (figures, assessment) = assess(&mut engine, test, &data.manifest.classes, 0)?;
         let record = trained.record(&figures, &data.manifest)?;
         let integers = match (shifts, data.train.as_deref()) {
-            (true, Some(train)) => {
-                Records::of(train, 0..train.len().min(IMAGES as usize)).and_then(|images| freeze_copy(&net, &images))
-            }
+            (true, Some(train)) => Records::of(train, 0..train.len().min(IMAGES as usize))
+                .and_then(|images| freeze_copy(&net, &images, &data.manifest.classes)),
             _ => {
                 let (method, hint) =
                     (trained.identity.method.title(), "`s3gpu export` makes integers of shift networks");
@@ -124,9 +123,9 @@ fn float_net(trained: &Trained, graph: &Graph, manifest: &Manifest) -> Result<Fl
 }
 
 /// The network as integers, with everything that `s3gpu export` chooses where nothing is asked for.
-fn freeze_copy(net: &FloatNet, images: &Records) -> Result<Integers> {
-    let (mean, std) = (net.mean.clone(), net.std.clone());
-    let info = Info { mean, std, terms: TERMS, calibration: IMAGES, ..Info::default() };
+fn freeze_copy(net: &FloatNet, images: &Records, classes: &[String]) -> Result<Integers> {
+    let (mean, std, class_names) = (net.mean.clone(), net.std.clone(), classes.to_vec());
+    let info = Info { mean, std, class_names, terms: TERMS, calibration: IMAGES, ..Info::default() };
     let frozen = freeze(net, images, info)?;
     Ok(Integers { costs: counts::count(&frozen.model), notes: frozen.notes })
 }
