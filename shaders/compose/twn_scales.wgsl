@@ -1,5 +1,5 @@
 // From the sums of twn_sums a layer's Δ = 0.7 · mean|weight|, with α = 1; or α = mean |weight| over |weight| > Δ, 0 where there is none.
-// One workgroup a layer; sums in blocks of 16, so that the error of a long one stays small.
+// One workgroup a layer.
 struct Params {
     groups: u32,    // workgroups in the table of the composition
     segments: u32,  // layers in it
@@ -7,7 +7,7 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> table: array<u32>;
-@group(0) @binding(2) var<storage, read_write> scales: array<f32>;  // Δ, α, two words unused, then Σ and count a workgroup; a layer
+@group(0) @binding(2) var<storage, read_write> scales: array<f32>;  // Δ, α, two words unused, then Σ and count a part; a layer
 
 @compute @workgroup_size(64)
 fn twn_scales(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -17,14 +17,9 @@ fn twn_scales(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
     let mine = at < p.segments && s.plain == 0u;
     var sum = vec2(0.0);
     if (mine) {
-        let parts = (s.count + 255u) / 256u;
-        for (var first = lane; first < parts; first += 1024u) {
-            var block = vec2(0.0);
-            for (var part = first; part < min(first + 1024u, parts); part += 64u) {
-                let word = s.aux + 4u + 2u * part;
-                block += vec2(scales[word], scales[word + 1u]);
-            }
-            sum += block;
+        for (var part = lane; part < (s.count + 16383u) / 16384u; part += 64u) {
+            let word = s.aux + 4u + 2u * part;
+            sum += vec2(scales[word], scales[word + 1u]);
         }
     }
     let total = reduce_sum(lane, vec4(sum, 0.0, 0.0));

@@ -45,8 +45,8 @@ impl Method for Bwn {
         latents[0].chunks(shape.row()).flat_map(channel).collect()
     }
     fn compose(&self, _: u32, b: &Bound) -> Vec<Call> {
-        let Bound { groups, .. } = *b;
-        let scales = BwnScalesParams { groups, unit: (self.0 == Scale::None).into() };
+        let Bound { groups, segments, parts, .. } = *b;
+        let scales = BwnScalesParams { groups, segments, parts, unit: (self.0 == Scale::None).into() };
         vec![
             Call::fixed(&BwnScales, &[b.table, b.params, b.scales], scales),
             Call::fixed(&BwnCompose, &[b.table, b.params, b.scales, b.weight, b.weight_t], ComposeParams { groups }),

@@ -87,6 +87,8 @@ pub struct Bound {
     pub groups: u32,
     /// Layers in it.
     pub segments: u32,
+    /// Workgroups that sum over the largest of them, [`crate::kernels::compose::parts`].
+    pub parts: u32,
     /// Segment table.
     pub table: Ref,
     /// Parameter slab.

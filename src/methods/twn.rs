@@ -47,9 +47,9 @@ impl Method for Twn {
         latents[0].iter().map(level).collect()
     }
     fn compose(&self, _: u32, b: &Bound) -> Vec<Call> {
-        let Bound { groups, segments, .. } = *b;
+        let Bound { groups, segments, parts, .. } = *b;
         let scales = |above| {
-            let sums = TwnSumsParams { groups, above };
+            let sums = TwnSumsParams { groups, segments, parts, above };
             [
                 Call::fixed(&TwnSums, &[b.table, b.params, b.scales], sums),
                 Call::fixed(&TwnScales, &[b.table, b.scales], TwnScalesParams { groups, segments, above }),

@@ -7,7 +7,7 @@ use super::super::program::{Call, Program, Ref, Vars};
 use super::{GroupBuffers, Lowering, RING_SLOTS, TableLayer};
 use crate::kernels::Elem;
 use crate::kernels::augment::AugmentParams;
-use crate::kernels::compose::{PackWeights, PackWeightsParams, Segment, table};
+use crate::kernels::compose::{PackWeights, PackWeightsParams, Segment, parts, table};
 use crate::kernels::loss::{Metrics, MetricsParams, RING_WORDS};
 use crate::kernels::optim::{Accumulate, AccumulateParams, Adam, AdamParams, Optimizer, Sgd, SgdParams};
 use crate::methods::{Bound, MethodSpec};
@@ -97,7 +97,8 @@ impl Lowering<'_> {
             }
         }
         for (method, group, layers) in tables {
-            let (words, groups) = table(&layers.iter().map(|(_, segment)| *segment).collect::<Vec<_>>());
+            let segments: Vec<_> = layers.iter().map(|(_, segment)| *segment).collect();
+            let ((words, groups), parts) = (table(&segments), parts(&segments));
             let at = self.buffer(format!("{} segments {group}", method.title()), words.len() as u64, Elem::U32);
             self.buffers[at].contents = Some(words);
             let b = self.groups[group];
@@ -105,6 +106,7 @@ impl Lowering<'_> {
                 group,
                 groups,
                 segments: layers.len() as u32,
+                parts,
                 table: Ref::Buffer(at),
                 params: Ref::Buffer(b.params),
                 weight: Ref::Buffer(b.weight),

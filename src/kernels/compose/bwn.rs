@@ -2,14 +2,18 @@
 //! passes where |weight| ≤ 1.
 
 use super::fp32::ComposeParams;
-use super::{SHARE, Segment, example_aux, example_of_one, example_words, latents, segments, table};
+use super::{SHARE, example_aux, example_of_one, example_words, latents, segments, table};
 use crate::kernels::{Case, Fill, Tolerance, read, read_u32, write};
 
 crate::params! {
     /// The channels' scales.
     pub struct BwnScalesParams {
-        /// Workgroups in the segment table.
+        /// Workgroups in the segment table of the composition.
         groups: u32,
+        /// Layers in it.
+        segments: u32,
+        /// [`parts`](super::parts) of its layers.
+        parts: u32,
         /// 1: every scale is 1.
         unit: u32,
     }
@@ -21,20 +25,22 @@ crate::kernel! {
         source: crate::wgsl!("compose/bwn_scales"; "grid", "segment"),
         bindings: [read_u32("table"), read("params"), write("scales")],
         consts: [],
-        groups: p.groups.into(),
+        groups: u64::from(p.segments) * u64::from(p.parts),
         lens: [p.groups, example_words(1)[0], example_aux()],
         tolerance: Tolerance::Budget { c: 3.0, terms: 64 },
         cost: (SHARE * p.groups, SHARE * p.groups),
         cases: {
-            // A layer of so few rows that a workgroup has more than its eight channels.
-            let mut layers = example_of_one();
-            layers[2] = Segment { cin: 1, cout: 30, ..layers[2] };
+            let layers = example_of_one();
             let (words, groups) = table(&layers);
-            let case = |name, unit| {
+            let case = |name, parts, unit| {
                 let fills = vec![Fill::Table(words.clone()), latents(example_words(1)[0]), Fill::Out];
-                Case::new(name, BwnScalesParams { groups, unit }, fills)
+                Case::new(name, BwnScalesParams { groups, segments: layers.len() as u32, parts, unit }, fills)
             };
-            vec![case("three layers and a plain one", 0), case("without scale", 1)]
+            vec![
+                case("three layers and a plain one", 1, 0),
+                case("more workgroups than the layers need", 3, 0),
+                case("without scale", 1, 1),
+            ]
         },
         twin(a): {
             let (layers, params, mut scales) = (segments(a.u(0), p.groups), a.f(1), a.out(2));

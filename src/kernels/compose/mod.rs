@@ -21,6 +21,14 @@ use super::{Case, Fill};
 /// Weights of one layer that a workgroup works on: several an invocation, so that it looks its layer up once for all of them.
 pub(super) const SHARE: u32 = 256;
 
+/// Weights of one layer that a workgroup sums over, where a method wants sums of whole layers.
+const PART: u32 = 16384;
+
+/// Such workgroups in the largest of these layers.
+pub fn parts(segments: &[Segment]) -> u32 {
+    segments.iter().map(|s| s.count().div_ceil(PART)).max().unwrap_or(1)
+}
+
 /// One layer in a segment table; offsets in words.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Segment {

@@ -1,45 +1,63 @@
 //! TWN (2016): W = α · sign(weight) · \[|weight| > Δ\] with Δ = 0.7 · mean|weight| and α = mean |weight| over |weight| > Δ of a layer.
 
 use super::fp32::ComposeParams;
-use super::{SHARE, example_aux, example_of_one, example_words, latents, segments, table};
+use super::{PART, SHARE, example_aux, example_of_one, example_words, latents, parts, segments, table};
 use crate::kernels::{Case, Fill, Tolerance, read, read_u32, update, write};
 
 crate::params! {
     /// The sums behind Δ, and with Δ those behind α.
     pub struct TwnSumsParams {
-        /// Workgroups in the segment table.
+        /// Workgroups in the segment table of the composition.
         groups: u32,
+        /// Layers in it.
+        segments: u32,
+        /// [`parts`](super::parts) of its layers.
+        parts: u32,
         /// 1: of weights above Δ alone.
         above: u32,
     }
 }
 
 crate::kernel! {
-    /// Σ|weight| and count of each workgroup of each TWN layer.
+    /// Σ|weight| and count of each part of each TWN layer.
     pub TwnSums(p: TwnSumsParams) {
         source: crate::wgsl!("compose/twn_sums"; "grid", "segment", "reduce"),
         bindings: [read_u32("table"), read("params"), update("scales")],
         consts: [],
-        groups: p.groups.into(),
+        groups: u64::from(p.segments) * u64::from(p.parts),
         lens: [p.groups, example_words(1)[0], example_aux()],
-        tolerance: Tolerance::Budget { c: 1.0, terms: SHARE.into() },
+        tolerance: Tolerance::Budget { c: 4.0, terms: 64 }, // blocks keep the sums short
         cost: (SHARE * 2 * p.groups, SHARE * p.groups),
         cases: {
-            let (words, groups) = table(&example_of_one());
-            let case = |name, above, scales| {
+            let mut layers = example_of_one();
+            let segments = layers.len() as u32;
+            let (words, groups) = table(&layers);
+            let case = |name, parts, above, scales| {
                 let fills = vec![Fill::Table(words.clone()), latents(example_words(1)[0]), scales];
-                Case::new(name, TwnSumsParams { groups, above }, fills)
+                Case::new(name, TwnSumsParams { groups, segments, parts, above }, fills)
             };
-            vec![case("all weights", 0, Fill::Out), case("weights above a threshold", 1, Fill::Uniform(0.1, 0.4))]
+            let mut cases = vec![
+                case("all weights", 1, 0, Fill::Out),
+                case("weights above a threshold", 1, 1, Fill::Uniform(0.1, 0.4)),
+                case("more workgroups than the layers need", 3, 0, Fill::Out),
+            ];
+            // The last layer in three parts, the last of them a small one.
+            let last = layers.last_mut().expect("layers");
+            (last.cin, last.cout) = (60, 62);
+            let ((words, groups), parts) = (table(&layers), parts(&layers));
+            let latents = latents((layers[3].base + layers[3].count()) as usize);
+            let fills = vec![Fill::Table(words), latents, Fill::Out];
+            cases.push(Case::new("a layer in parts", TwnSumsParams { groups, segments, parts, above: 0 }, fills));
+            cases
         },
         twin(a): {
             let (layers, params, mut scales) = (segments(a.u(0), p.groups), a.f(1), a.out(2));
             for s in layers.iter().filter(|s| !s.plain) {
                 let threshold = if p.above == 1 { scales.v[s.aux as usize] } else { -1.0 };
                 let weights = &params[s.base as usize..][..s.count() as usize];
-                for (g, share) in weights.chunks(SHARE as usize).enumerate() {
-                    let sizes: Vec<f64> = share.iter().map(|w| w.abs()).filter(|w| *w > threshold).collect();
-                    let at = s.aux as usize + TWN_SCALES as usize + 2 * g;
+                for (part, weights) in weights.chunks(PART as usize).enumerate() {
+                    let sizes: Vec<f64> = weights.iter().map(|w| w.abs()).filter(|w| *w > threshold).collect();
+                    let at = s.aux as usize + TWN_SCALES as usize + 2 * part;
                     scales.exact(at, sizes.iter().sum());
                     scales.exact(at + 1, sizes.len() as f64);
                 }
@@ -53,7 +71,7 @@ const TWN_SCALES: u32 = 4;
 
 /// Words that a layer of so many weights needs: Δ, α and the sums behind them.
 pub fn twn_words(weights: u32) -> u32 {
-    (TWN_SCALES + 2 * weights.div_ceil(SHARE)).next_multiple_of(4)
+    (TWN_SCALES + 2 * weights.div_ceil(PART)).next_multiple_of(4)
 }
 
 crate::params! {
@@ -76,9 +94,9 @@ crate::kernel! {
         consts: [],
         groups: p.segments.into(),
         lens: [p.groups, example_aux()],
-        // A mean and its factor; blocks keep the sums short.
+        // A mean and its factor.
         tolerance: Tolerance::Budget { c: 4.0, terms: 64 },
-        cost: (2 * p.groups, 2 * p.groups),
+        cost: (2 * p.segments, 2 * p.segments),
         cases: {
             let (words, groups) = table(&example_of_one());
             let segments = example_of_one().len() as u32;
@@ -95,7 +113,7 @@ crate::kernel! {
             let (layers, mut scales) = (segments(a.u(0), p.groups), a.out(1));
             for s in layers.iter().filter(|s| !s.plain) {
                 let aux = s.aux as usize;
-                let parts = scales.v[aux + TWN_SCALES as usize..][..2 * s.groups() as usize].chunks_exact(2);
+                let parts = scales.v[aux + TWN_SCALES as usize..][..2 * s.count().div_ceil(PART) as usize].chunks_exact(2);
                 let (sum, count) = parts.fold((0.0, 0.0), |(sum, count), part| (sum + part[0], count + part[1]));
                 if p.above == 1 {
                     scales.exact(aux + 1, if count > 0.0 { sum / count } else { 0.0 });
