@@ -57,7 +57,7 @@ fn the_latents_scale_is_one_over_their_rate() {
     let read = |scale: u32| {
         let out = format!("by-{scale}");
         place.run(&with(TRAIN, &format!("{start} --latent-scale {scale} --latent-lr {scale} --out {out}"))).ok();
-        tensors::read(&place.path(&format!("{out}/last.safetensors"))).unwrap_or_else(|e| panic!("{e}")).tensors
+        tensors::read(place.path(&format!("{out}/last.safetensors"))).unwrap_or_else(|e| panic!("{e}")).tensors
     };
     let [one, four] = [1, 4].map(read);
     assert_eq!(one["fc.weight"].data, four["fc.weight"].data);

@@ -188,7 +188,7 @@ impl Results {
         let _ = writeln!(text, "\nFigures: {STATISTICS}.");
         let _ = writeln!(
             text,
-            "\nAll cells: {}; everything else as `s3gpu config` prints it for the method and data set.",
+            "\nAll cells, where a row says nothing else: {}; everything else as `s3gpu config` prints it for the method and data set.",
             escape(&settings(&changed(&self.common)))
         );
         for (what, of) in [("Adapter", adapters as fn(&Figures) -> Vec<String>), ("Trained by", programs)] {

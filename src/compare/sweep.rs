@@ -125,19 +125,26 @@ impl Sweep {
         Ok(Self { path: path.into(), text: text.into(), out, cells, rows })
     }
 
-    /// The settings that all cells have in common, and for each row those that it has for itself, without what its method has no use for;
-    /// the axes are in neither.
+    /// The settings of most rows, and for each row those in which it differs from them, without what its method has no use for; the axes are
+    /// in neither.
     pub fn settings(&self) -> (Table, Vec<Table>) {
+        const LATENTS: [&str; 2] = ["latent-lr", "latent-scale"];
         let mut own: Vec<_> = self.rows.iter().map(|r| written(&r.config)).collect();
-        own.iter_mut().for_each(|keys| keys.retain(|key, _| axis(key).is_none()));
-        let mut common = own.first().cloned().unwrap_or_default();
-        common.retain(|key, value| own.iter().all(|o| o.get(key) == Some(value)));
         for (keys, row) in own.iter_mut().zip(&self.rows) {
-            keys.retain(|key, _| !common.contains_key(key));
-            if row.config.method().is_ok_and(|spec| !spec.method.scales_latent_rate()) {
-                keys.retain(|key, _| key != "latent-lr" && key != "latent-scale");
+            let is_idle = row.config.method().is_ok_and(|spec| !spec.method.scales_latent_rate());
+            keys.retain(|key, _| axis(key).is_none() && !(is_idle && LATENTS.contains(&key)));
+        }
+        let mut common = Table::new();
+        for key in own.iter().flat_map(Table::keys) {
+            let values: Vec<_> = own.iter().filter_map(|keys| keys.get(key)).collect();
+            let times = |value: &Value| values.iter().filter(|v| **v == value).count();
+            // A row that lacks what the others have could not say so.
+            let is_whole = values.len() == own.len() || values.len() > 1 && LATENTS.contains(&&key[..]);
+            if let Some(value) = values.iter().find(|v| is_whole && 2 * times(v) > values.len()) {
+                common.insert(key.clone(), (*value).clone());
             }
         }
+        own.iter_mut().for_each(|keys| keys.retain(|key, value| common.get(key) != Some(value)));
         (common, own)
     }
 }

@@ -128,7 +128,7 @@ fn levels(k: &Known) -> Result<Markup> {
     Ok(html! { div.figures {
         figure {
             figcaption {
-                b { "All layers that carry the method" }
+                b { "All but stem and classifier" }
                 ul.key-list { @for (i, (title, _)) in moments.at.iter().enumerate() { li { span class=(format!("square b{i}")) {} (title) } } }
                 @if moments.cut { "Levels of less than 0.05 % of the weights are left out." }
             }

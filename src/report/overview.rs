@@ -98,7 +98,7 @@ pub(super) fn dynamics(groups: &[Group]) -> Result<Markup> {
     let without: Vec<_> = groups.iter().filter(lacks).map(|g| g.label.as_str()).collect();
     Ok(html! {
         p.note {
-            "All layers that carry the method together. WSVR is the share of weights whose sign is another than at the observation before, both "
+            "All convolutions but stem and classifier together. WSVR is the share of weights whose sign is another than at the observation before, both "
             "nonzero; WLVR the share with |W| ≤ τ, where τ is 0 for weights on levels and 0.05 · max|W| of a layer for fp32."
             @if !without.is_empty() { " Not every run has a record of them: " (without.join("; ")) "." }
         }
