@@ -62,7 +62,7 @@ fn the_table_for_people() {
     assert_eq!(lines[7], s3);
     for words in [
         "sample standard deviation (n − 1)",
-        "All cells: batch-size = 128, dataset = \"shapes\", epochs = 2, lr = 0.05, optimizer = \"sgd\"; everything else as `s3gpu config`",
+        "All cells, where a row says nothing else: batch-size = 128, dataset = \"shapes\", epochs = 2, lr = 0.05, optimizer = \"sgd\"; everything else as `s3gpu config`",
         "Adapter: Voodoo 2 (Glide, 3.10).",
         "Trained by: s3gpu 0.1.0, commit abc.",
         "- `s3-fast-really-2bit-resnet8-seed1`: the loss is NaN at step 7: training diverged; start again with a lower --lr",

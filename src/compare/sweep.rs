@@ -134,13 +134,14 @@ impl Sweep {
             let is_idle = row.config.method().is_ok_and(|spec| !spec.method.scales_latent_rate());
             keys.retain(|key, _| axis(key).is_none() && !(is_idle && LATENTS.contains(&key)));
         }
-        let mut common = Table::new();
+        let (mut common, defaults) = (Table::new(), written(&Config::default()));
         for key in own.iter().flat_map(Table::keys) {
             let values: Vec<_> = own.iter().filter_map(|keys| keys.get(key)).collect();
             let times = |value: &Value| values.iter().filter(|v| **v == value).count();
-            // A row that lacks what the others have could not say so.
-            let is_whole = values.len() == own.len() || values.len() > 1 && LATENTS.contains(&&key[..]);
-            if let Some(value) = values.iter().find(|v| is_whole && 2 * times(v) > values.len()) {
+            // A row that lacks what the others have could not say so, unless it has no use for it.
+            let is_told = values.len() > 1 || defaults.get(key) == Some(values[0]);
+            let may_be = values.len() == own.len() || is_told && LATENTS.contains(&&key[..]);
+            if let Some(value) = values.iter().find(|v| may_be && 2 * times(v) > values.len()) {
                 common.insert(key.clone(), (*value).clone());
             }
         }
