@@ -7,6 +7,7 @@ use std::fs;
 
 use program::{Place, Said, started};
 use s3gpu::files::tensors;
+use s3gpu::train::folder::Claim;
 use serde_json::Value;
 
 const HEAD: &str = "models = [\"resnet8\"]\nseeds = [1, 2]\n[settings]\ndataset = \"cifar10\"\ndata-dir = \"data\"\nepochs = 2\n\
@@ -155,8 +156,10 @@ fn a_cell_that_fails_keeps_its_reason_and_ends_nothing() {
     // Weights that are finished are never trained away, whatever became of the log beside them.
     let log = place.get("out/fp32-resnet8-seed2/metrics.jsonl");
     place.put("out/fp32-resnet8-seed2/metrics.jsonl", b"scribble\n");
-    place.run("compare mine.toml --out out --retry").fails(1, &["1 of 4 cells failed"]);
+    place.run("compare mine.toml --out out --retry").fails(1, &["1 of 4 cells failed", "results.md"]);
     assert_eq!(states(&place, "out")["fp32-resnet8-seed2"], "damaged");
+    let markdown = String::from_utf8(place.get("out/results.md")).expect("UTF-8");
+    assert!(markdown.contains("1 failed") && markdown.contains("line 1 is damaged"), "{markdown}");
     assert!(place.get("out/fp32-resnet8-seed2/last.safetensors") == cell);
     place.put("out/fp32-resnet8-seed2/metrics.jsonl", &log);
     place.run("compare mine.toml --out out").ok();
@@ -176,6 +179,18 @@ fn a_failed_cell_goes_on_from_its_checkpoint() {
     assert!(all.contains("resumed at step 7"), "{all}");
     let [ours, theirs] = ["out", "whole"].map(|out| place.get(&format!("{out}/fp32-resnet8-seed1/last.safetensors")));
     assert!(ours == theirs);
+
+    // One that diverged would do so again from there.
+    place.run(&format!("{train} --seed 2 --steps 7 --out out/fp32-resnet8-seed2")).ok();
+    place.put("out/fp32-resnet8-seed2/cell.json", br#"{"programs":[],"failed":"NaN","diverged":true}"#);
+    // A list is to be had while another process is in a cell; training is not.
+    let claim = Claim::take(&place.path("out/fp32-resnet8-seed2")).unwrap_or_else(|e| panic!("{e}"));
+    assert!(place.run("compare mine.toml --out out --dry-run").ok().out.contains("running"));
+    place.run("compare mine.toml --out out").fails(1, &["another s3gpu process", "fp32-resnet8-seed2"]);
+    drop(claim);
+    let said = place.run("compare mine.toml --out out --retry").ok();
+    assert!(!(said.out + &said.err).contains("resumed"), "it starts anew");
+    assert!(!String::from_utf8(place.get("out/fp32-resnet8-seed2/cell.json")).expect("UTF-8").contains("diverged"));
 }
 
 #[test]

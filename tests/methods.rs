@@ -196,4 +196,14 @@ fn what_cannot_be_is_told_before_anything_starts() {
     place.run(&with(TRAIN, "--epochs 1 --method s3 --out s3")).ok();
     let said = place.run(&format!("{TRAIN} --method inq --init s3/best.safetensors --out run"));
     said.fails(1, &["of the method s3", "inq 5-bit"]);
+    // Nor are frozen levels of other bits, or weights that batch norm knows with another scale.
+    place.run(&with(TRAIN, "--epochs 1 --steps 1 --method fp32 --out plain")).ok();
+    place.run(&with(TRAIN, "--epochs 4 --steps 1 --method inq --init plain/last.safetensors --out inq5")).ok();
+    place.run(&with(TRAIN, "--epochs 1 --steps 1 --method twn --out twn")).ok();
+    for (flags, words) in [
+        ("--epochs 4 --method inq --bits 3 --init inq5/last.safetensors", ["--bits 5", "--bits 3"]),
+        ("--method twn --scale none --init twn/last.safetensors", ["--scale mean", "--scale none"]),
+    ] {
+        place.run(&with(TRAIN, &format!("{flags} --out run"))).fails(1, &words);
+    }
 }

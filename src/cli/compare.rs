@@ -223,7 +223,9 @@ impl Work<'_> {
         let failed = order.iter().filter(|i| self.states[**i].reason().is_some()).count();
         if failed > 0 {
             let what = format!("{failed} of {} cells failed", order.len());
-            let hint = format!("{} has their reasons; --retry tries them once more", results::MARKDOWN);
+            let again = order.iter().any(|i| matches!(self.states[*i], State::Failed(_)));
+            let way = if again { "; --retry tries them once more" } else { " and the way out" };
+            let hint = format!("{} has their reasons{way}", results::MARKDOWN);
             return Err(Error::checkpoint(&out, what, hint));
         }
         say!("finished: {}", out.join(results::MARKDOWN).display())?;
@@ -247,24 +249,31 @@ impl Work<'_> {
         check_batch(&setup, data)?;
         let open = || super::open_gpu_quietly(self.args.adapter.as_deref());
         let gpu = self.gpu.take().map_or_else(open, Ok).map_err(End::Sweep)?;
-        let mut tell = |line: &str| board.tell(line);
-        setup.tuned = tune::rungs(&setup, &gpu, None, &mut tell)?;
-
         let mut file = CellFile::read(&path).map_err(End::Sweep)?;
-        // A damaged checkpoint is nothing to go on from.
-        let had = progress(&path).ok().flatten();
+        let had = match progress(&path) {
+            Ok(had) => had,
+            // A damaged checkpoint is nothing to go on from.
+            Err(Error::Checkpoint { .. }) => None,
+            Err(e) => return Err(End::Sweep(e)),
+        };
         let goes_on = match state {
             State::Stopped(_) => true,
             State::Failed(_) => had.is_some() && !file.diverged,
             State::New | State::Finished(_) | State::Damaged(_) | State::Running => false,
         };
+        if let (true, Some(p)) = (goes_on, &had) {
+            board.goes_on(p.epochs(&setup.config));
+        }
+        let mut tell = |line: &str| board.tell(line);
+        setup.tuned = tune::rungs(&setup, &gpu, None, &mut tell)?;
         let mut run = match goes_on {
             true => {
                 (file.failed, file.config) = (None, None);
-                file.by_us().write(&path).map_err(End::Sweep)?;
                 if had.is_some_and(|p| p.ended(&setup.config)) {
+                    file.write(&path).map_err(End::Sweep)?;
                     return Ok(Outcome::Finished);
                 }
+                file.by_us().write(&path).map_err(End::Sweep)?;
                 let stopped = Stopped::take(&setup, &path)?;
                 // Other images than before are no cell's fault.
                 stopped.check_images(data).map_err(End::Sweep)?;

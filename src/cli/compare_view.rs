@@ -114,6 +114,14 @@ impl Board {
         self.draw();
     }
 
+    /// The cell under way has done so many epochs already.
+    pub(super) fn goes_on(&mut self, epochs: f64) {
+        if let Some(current) = &mut self.current {
+            current.before = epochs;
+            self.items[current.cell].done = epochs;
+        }
+    }
+
     /// After a cell, with where it stands; none where it was stopped.
     pub(super) fn end(&mut self, state: Option<&State>) {
         let Some(Current { cell, started, before, .. }) = self.current.take() else { return };

@@ -149,7 +149,7 @@ impl State {
             Err(e) => return or(Self::Failed)(e),
         };
         if !p.ended(config) {
-            return Ok(Self::Stopped(p.step as f64 * config.epochs as f64 / p.total(config) as f64));
+            return Ok(Self::Stopped(p.epochs(config)));
         }
         let figures = Figures::read(cell, config, p.adapter, file.programs);
         figures.map(|f| Self::Finished(Box::new(f))).or_else(or(Self::Damaged))

@@ -120,7 +120,7 @@ pub struct Results {
     pub sweep: String,
     /// How means and deviations are meant.
     pub statistics: &'static str,
-    /// Settings of all cells.
+    /// Settings of most rows.
     pub common: Table,
     /// Rows of the table.
     pub rows: Vec<RowResult>,
@@ -164,15 +164,13 @@ impl Results {
         write_atomic(out.join(JSON), |w| Ok(serde_json::to_writer_pretty(w, self)?))
     }
 
-    fn count(&self, state: &str) -> usize {
-        self.cells.iter().filter(|c| c.state == state).count()
-    }
-
     /// A table for people, with all that it takes to read it.
     pub fn markdown(&self) -> String {
         let columns = self.columns();
         let mut text = format!("# {}\n\n", escape(&self.sweep));
-        let (finished, failed, all) = (self.count("finished"), self.count("failed"), self.cells.len());
+        let count = |is: fn(&CellResult) -> bool| self.cells.iter().filter(|cell| is(cell)).count();
+        let (finished, failed) = (count(|cell| cell.figures.is_some()), count(|cell| cell.reason.is_some()));
+        let all = self.cells.len();
         let _ = writeln!(text, "{finished} of {all} cells finished, {failed} failed. {}.\n", self.program);
         let titles: Vec<_> = columns.iter().map(|(title, _)| title.to_string()).collect();
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));

@@ -232,13 +232,16 @@ fn rows(file: &SweepFile, origin: &Origin, upper: &[Layer], seed: u64) -> Result
                 let mut layers = vec![common.clone(), own.clone()];
                 layers.extend(upper.iter().cloned().chain([axes]));
                 let title = entry.label.as_deref().unwrap_or(&entry.method);
-                let init = layers.iter().rev().find_map(|layer| layer.keys.get("init")?.as_str());
+                let init = layers.iter().rev().chain(&recipe).find_map(|layer| layer.keys.get("init")?.as_str());
                 let absolute = |path| std::path::absolute(path).map_err(Error::io(path, "find"));
                 let init = init.map(|path| absolute(Path::new(path))).transpose()?;
-                let mut config = Layered::new(recipe.clone(), layers.iter().map(|layer| seeded(layer, seed)).collect())
-                    .and_then(Layered::settle)
-                    .and_then(|config| Ok(Setup::new(config)?.config))
-                    .map_err(|e| in_row(e, &format!("{title}, {model}")))?;
+                let mut config = Layered::new(
+                    recipe.as_ref().map(|layer| seeded(layer, seed)),
+                    layers.iter().map(|layer| seeded(layer, seed)).collect(),
+                )
+                .and_then(Layered::settle)
+                .and_then(|config| Ok(Setup::new(config)?.config))
+                .map_err(|e| in_row(e, &format!("{title}, {model}")))?;
                 let own = std::mem::replace(&mut config.init, init);
                 rows.push((entry.row(config)?, own));
             }

@@ -118,6 +118,16 @@ mod tests {
     }
 
     #[test]
+    fn where_octaves_are_alike_the_factor_is_near_one() {
+        let spec = MethodSpec::find("deepshift-q", Some(5)).unwrap();
+        for size in [0.02, 0.3, 1.0] {
+            let weight: Vec<_> = weights().iter().map(|w| size * w).collect();
+            let got = spec.method.convert(5, SHAPE, &weight).factor;
+            assert!((0.6..1.7).contains(&got), "{got} at {size}");
+        }
+    }
+
+    #[test]
     fn every_method_stays_near_the_weights_it_came_from() {
         let weight = weights();
         let norm = weight.iter().map(|w| f64::from(w * w)).sum::<f64>().sqrt();

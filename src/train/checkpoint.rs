@@ -70,6 +70,11 @@ impl Progress {
         config.epochs * config.steps_per_epoch(self.images[0]).max(1)
     }
 
+    /// Epochs done, in parts too.
+    pub fn epochs(&self, config: &Config) -> f64 {
+        self.step as f64 * config.epochs as f64 / self.total(config) as f64
+    }
+
     /// Whether nothing is left to train.
     pub fn ended(&self, config: &Config) -> bool {
         self.step >= self.total(config) || self.out_of_patience(config.patience)

@@ -205,6 +205,9 @@ fn the_built_in_recipes_suit_every_method() {
     assert_eq!((inq.config.lr, inq.origins["lr"].to_string()), (0.01, "default".into()));
     let s3 =
         |flags_: &str| Layered::new(None, vec![flags(&format!("dataset = \"cifar10\"\n{flags_}"))]).unwrap().config;
+    let chosen = flags("dataset = \"cifar10\"\noptimizer = \"adam\"");
+    let chosen = Layered::new(Some(Layer::recipe("default").unwrap()), vec![chosen]).unwrap().config;
+    assert_eq!(chosen.latent_lr, 1.0, "the default recipe by its name is the default");
     assert_eq!([s3("").latent_lr, s3("optimizer = \"adam\"").latent_lr], [30.0, 1.0]);
     assert_eq!(s3("optimizer = \"adam\"\nlatent-lr = 3").latent_lr, 3.0);
     for name in methods::names() {

@@ -2,7 +2,10 @@
 //! passes where |weight| ≤ 1.
 
 use super::fp32::ComposeParams;
-use super::{SHARE, example_aux, example_of_one, example_words, latents, segments, table};
+use super::{
+    SHARE, example_aux, example_of_one, example_of_parts, example_words, latents, latents_of_parts, parts, segments,
+    table,
+};
 use crate::kernels::{Case, Fill, Tolerance, read, read_u32, write};
 
 crate::params! {
@@ -30,15 +33,16 @@ crate::kernel! {
         tolerance: Tolerance::Budget { c: 3.0, terms: 64 },
         cost: (SHARE * p.groups, SHARE * p.groups),
         cases: {
-            let layers = example_of_one();
+            let layers = example_of_parts();
             let (words, groups) = table(&layers);
             let case = |name, parts, unit| {
-                let fills = vec![Fill::Table(words.clone()), latents(example_words(1)[0]), Fill::Out];
+                let fills = vec![Fill::Table(words.clone()), latents_of_parts(), Fill::Out];
                 Case::new(name, BwnScalesParams { groups, segments: layers.len() as u32, parts, unit }, fills)
             };
             vec![
-                case("three layers and a plain one", 1, 0),
-                case("more workgroups than the layers need", 3, 0),
+                case("a workgroup a layer", 1, 0),
+                case("several, one in two rounds", parts(&layers), 0),
+                case("more than there are channels for", 9, 0),
                 case("without scale", 1, 1),
             ]
         },

@@ -137,6 +137,20 @@ fn example(latents: u32) -> Vec<Segment> {
     layers
 }
 
+/// As [`example_of_one`], the last layer so large that it has three [`parts`], the last of them small. Its latents are the last in the slab.
+fn example_of_parts() -> Vec<Segment> {
+    let mut layers = example_of_one();
+    let last = layers.last_mut().expect("layers");
+    (last.cin, last.cout) = (60, 62);
+    layers
+}
+
+/// The slab of [`example_of_parts`].
+fn latents_of_parts() -> Fill {
+    let last = *example_of_parts().last().expect("layers");
+    latents((last.base + last.count()) as usize)
+}
+
 /// Words that the slabs of [`example`] need: parameters, weights.
 fn example_words(latents: u32) -> [usize; 2] {
     let last = *example(latents).last().expect("layers");

@@ -1,7 +1,10 @@
 //! TWN (2016): W = α · sign(weight) · \[|weight| > Δ\] with Δ = 0.7 · mean|weight| and α = mean |weight| over |weight| > Δ of a layer.
 
 use super::fp32::ComposeParams;
-use super::{PART, SHARE, example_aux, example_of_one, example_words, latents, parts, segments, table};
+use super::{
+    PART, SHARE, Segment, example_aux, example_of_one, example_of_parts, example_words, latents, latents_of_parts,
+    parts, segments, table,
+};
 use crate::kernels::{Case, Fill, Tolerance, read, read_u32, update, write};
 
 crate::params! {
@@ -29,26 +32,18 @@ crate::kernel! {
         tolerance: Tolerance::Budget { c: 4.0, terms: 64 }, // blocks keep the sums short
         cost: (SHARE * 2 * p.groups, SHARE * p.groups),
         cases: {
-            let mut layers = example_of_one();
-            let segments = layers.len() as u32;
-            let (words, groups) = table(&layers);
-            let case = |name, parts, above, scales| {
-                let fills = vec![Fill::Table(words.clone()), latents(example_words(1)[0]), scales];
+            let case = |name, layers: &[Segment], parts, above, scales| {
+                let ((words, groups), segments) = (table(layers), layers.len() as u32);
+                let fills = vec![Fill::Table(words), latents_of_parts(), scales];
                 Case::new(name, TwnSumsParams { groups, segments, parts, above }, fills)
             };
-            let mut cases = vec![
-                case("all weights", 1, 0, Fill::Out),
-                case("weights above a threshold", 1, 1, Fill::Uniform(0.1, 0.4)),
-                case("more workgroups than the layers need", 3, 0, Fill::Out),
-            ];
-            // The last layer in three parts, the last of them a small one.
-            let last = layers.last_mut().expect("layers");
-            (last.cin, last.cout) = (60, 62);
-            let ((words, groups), parts) = (table(&layers), parts(&layers));
-            let latents = latents((layers[3].base + layers[3].count()) as usize);
-            let fills = vec![Fill::Table(words), latents, Fill::Out];
-            cases.push(Case::new("a layer in parts", TwnSumsParams { groups, segments, parts, above: 0 }, fills));
-            cases
+            let (small, large) = (example_of_one(), example_of_parts());
+            vec![
+                case("all weights", &small, 1, 0, Fill::Out),
+                case("weights above a threshold", &small, 1, 1, Fill::Uniform(0.1, 0.4)),
+                case("a layer in parts", &large, parts(&large), 0, Fill::Out),
+                case("a layer in parts above a threshold", &large, parts(&large), 1, Fill::Uniform(0.1, 0.4)),
+            ]
         },
         twin(a): {
             let (layers, params, mut scales) = (segments(a.u(0), p.groups), a.f(1), a.out(2));
@@ -98,8 +93,8 @@ crate::kernel! {
         tolerance: Tolerance::Budget { c: 4.0, terms: 64 },
         cost: (2 * p.segments, 2 * p.segments),
         cases: {
-            let (words, groups) = table(&example_of_one());
-            let segments = example_of_one().len() as u32;
+            let (words, groups) = table(&example_of_parts());
+            let segments = example_of_parts().len() as u32;
             let case = |name, above, scales| {
                 Case::new(name, TwnScalesParams { groups, segments, above }, vec![Fill::Table(words.clone()), scales])
             };
