@@ -40,7 +40,8 @@ fn listed(place: &Place) {
     let run = &json(&place.run("runs --json").ok().out)[0];
     assert_eq!((run["state"].as_str(), run["steps_done"].as_u64()), (Some("finished"), Some(6)), "{run}");
     let metrics = String::from_utf8(place.get("runs/one/metrics.jsonl")).expect("text");
-    assert_eq!(run["best_top1"], json(&metrics)["top1"], "{run}");
+    let eval = metrics.lines().find(|line| line.contains("\"eval\"")).expect("an evaluation");
+    assert_eq!(run["best_top1"], json(eval)["top1"], "{run}");
 
     // While another process trains there.
     let lock = std::fs::File::open(place.path("runs/one/.lock")).expect("a lock");
