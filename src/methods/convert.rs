@@ -16,8 +16,8 @@ const ROUNDS: usize = 8;
 
 impl Fit {
     /// The best of candidates over all octaves in which c · w meets the levels, then made better in turn with the levels. Where there are so
-    /// many levels that octaves hardly differ, the c nearest 1 of those that are as good but for a hundredth: latents c · w of a large c
-    /// would learn slowly, and layers at rates of their own.
+    /// many levels that octaves hardly differ, the best c's multiple by 2^k nearest 1: latents c · w of a large c would learn slowly, and
+    /// layers at rates of their own.
     pub fn new(weight: &[f32], levels: &Levels) -> Self {
         let largest = weight.iter().fold(0.0f64, |m, w| m.max(f64::from(w.abs())));
         let shifts = || levels.table.iter().flatten().copied();
@@ -32,11 +32,12 @@ impl Fit {
         let octaves = i32::from(most - least).max(2);
         let candidates = (-octaves * STEPS..=6 * STEPS)
             .map(|i| f64::from(most).exp2() / largest * (f64::from(i) / f64::from(STEPS)).exp2());
-        let scored: Vec<_> = candidates.map(|c| (error(weight, &nearest(c), c), c)).collect();
-        let least_error = scored.iter().fold(f64::INFINITY, |m, (e, _)| m.min(*e));
+        let of = |c: f64| error(weight, &nearest(c), c);
+        let best = candidates.map(|c| (of(c), c)).min_by(|a, b| a.0.total_cmp(&b.0));
+        let (least_error, mut factor) = best.unwrap_or((0.0, 1.0));
         let from_one = |c: f64| (c.log2() + f64::from(levels.exponent)).abs();
-        let good = scored.iter().filter(|(e, _)| *e <= 1.01 * least_error).map(|(_, c)| *c);
-        let mut factor = good.min_by(|a, b| from_one(*a).total_cmp(&from_one(*b))).unwrap_or(1.0);
+        let alike = (-octaves..=octaves).map(|k| factor * f64::from(k).exp2()).filter(|c| of(*c) <= 1.01 * least_error);
+        factor = alike.min_by(|a, b| from_one(*a).total_cmp(&from_one(*b))).unwrap_or(factor);
         for _ in 0..ROUNDS {
             let q: Vec<f32> = nearest(factor).iter().zip(weight).map(|(l, w)| value(*l) * w.signum()).collect();
             factor = Self::factor(weight, &q);

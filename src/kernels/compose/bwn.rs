@@ -15,7 +15,7 @@ crate::params! {
         groups: u32,
         /// Layers in it.
         segments: u32,
-        /// [`parts`](super::parts) of its layers.
+        /// [`parts`] of its layers.
         parts: u32,
         /// 1: every scale is 1.
         unit: u32,

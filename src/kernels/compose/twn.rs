@@ -14,7 +14,7 @@ crate::params! {
         groups: u32,
         /// Layers in it.
         segments: u32,
-        /// [`parts`](super::parts) of its layers.
+        /// [`parts`] of its layers.
         parts: u32,
         /// 1: of weights above Δ alone.
         above: u32,
